@@ -1,0 +1,116 @@
+"""The one small protocol of every engine: requests in, streams of text out. No HTTP, no tensors.
+
+Engines: `openvino` (embedded default on CPU), `torch` (reference, any device), `remote`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from neva.images.image import RGBImage
+from neva.prompts.conversation import Conversation
+
+Finish = Literal["stop", "length", "cancelled", "error"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. The defaults are NVIDIA's for neva-22b.
+
+    temperature 0 is greedy. `seed` fixes the text whatever else is running. `stop` strings end the
+    answer and are not part of it.
+    """
+
+    temperature: float = 0.2
+    top_p: float = 0.7
+    max_tokens: int = 1024
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer to be made; `images[slot.index]` belongs to `slot` of the conversation."""
+
+    conversation: Conversation
+    images: tuple[RGBImage, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a request; image tokens count as prompt tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of answer. The last chunk of a stream, and only it, has `finish` and `usage`.
+
+    With finish "error", `error` is a sentence for the user.
+    """
+
+    text: str
+    finish: Finish | None = None
+    usage: Usage | None = None
+    error: str | None = None
+
+
+class Stream(Protocol):
+    """The answer as it is made."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Wait for chunks, the last of which has `finish`. May be used once."""
+        ...
+
+    def listen(self, heard: Callable[[Chunk], None]) -> None:
+        """Instead of iterating: call `heard` with every chunk, from the engine's thread.
+
+        Chunks that came before the call are heard first, in order.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Stop within one step; the stream ends with finish "cancelled". Safe to call late."""
+        ...
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What is being served, for `/v1/models` and for admission."""
+
+    name: str
+    engine: str
+    precision: str
+    context: int
+    image_tokens: int
+    reproducible: bool
+    device: str = "cpu"
+
+
+class Engine(Protocol):
+    """Answer requests, several at once. All methods may be called from any thread."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is being served."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> list[Stream]:
+        """Start answering; raises NevaError at once for a request that can never be answered."""
+        ...
+
+    def close(self) -> None:
+        """Free everything; streams under way end with finish "error"."""
+        ...
+
+
+def collect(stream: Stream) -> tuple[str, Chunk]:
+    """Wait for the whole answer: (text, last chunk)."""
+    text: list[str] = []
+    last = Chunk("")
+    for last in stream:
+        text.append(last.text)
+    return "".join(text), last

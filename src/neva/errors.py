@@ -1,0 +1,37 @@
+"""The errors that a user can cause and mend: one clear sentence each, never a traceback.
+
+The CLI prints the sentence and exits with 1; the server answers with `status`. Any other exception
+is a fault of ours.
+"""
+
+
+class NevaError(Exception):
+    """Something the user can mend. The message names the thing, what is wrong, and the remedy."""
+
+    status = 400
+
+
+class CheckpointError(NevaError):
+    """A checkpoint directory is missing, incomplete or of an unsupported kind."""
+
+
+class DataError(NevaError):
+    """A training or evaluation record cannot be used."""
+
+
+class ImageError(NevaError):
+    """Bytes that are not an image we accept. Never carries the decoder's own words (CVE-2026-22778)."""
+
+    status = 422
+
+
+class PromptError(NevaError):
+    """A conversation that does not fit the template, or is longer than the context."""
+
+    status = 422
+
+
+class EngineError(NevaError):
+    """The engine could not finish an accepted request (it restarted, or ran out of memory)."""
+
+    status = 503
