@@ -1,0 +1,75 @@
+"""Where a checkpoint comes from: `neva.json`, written beside `config.json`.
+
+The template's name is here and nowhere else: behaviour never depends on a folder's name.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from neva.errors import CheckpointError
+
+FILE = "neva.json"
+FORMAT = 1
+
+Stage = Literal["composed", "pretrained", "finetuned", "foreign"]
+Aspect = Literal["pad", "square"]
+TemplateSource = Literal["recorded", "option", "chat template", "default"]
+
+
+@dataclass(frozen=True)
+class DatasetUsed:
+    """One data set that took part in training; `sha256` is of its file, counts are records."""
+
+    name: str
+    version: str = ""
+    sha256: str = ""
+    licence: str = ""
+    samples: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What `neva.json` holds. Stage "foreign" is a LLaVA checkpoint that has no `neva.json`."""
+
+    stage: Stage
+    template: str
+    aspect: Aspect = "pad"
+    projector: str = "mlp2x_gelu"
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    datasets: tuple[DatasetUsed, ...] = ()
+    parents: tuple[str, ...] = ()  # sha256 of the weights that this checkpoint was made from
+    template_source: TemplateSource = "recorded"
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Write `neva.json` into the folder."""
+        record = asdict(self)
+        del record["template_source"]  # it says how this reading found the template
+        text = json.dumps(record, indent=2, ensure_ascii=False, default=str)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Read a `neva.json`; CheckpointError names the file and the field that is wrong."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("it is not a JSON object")
+        version = record.get("format")
+        if version != FORMAT:
+            raise ValueError(f"format {version!r} is not {FORMAT}; use a matching version of neva")
+        if record.get("stage") not in get_args(Stage):
+            raise ValueError(f"stage {record.get('stage')!r} is not one of {get_args(Stage)}")
+        if record.get("aspect") not in get_args(Aspect):
+            raise ValueError(f"aspect {record.get('aspect')!r} is not one of {get_args(Aspect)}")
+        if not isinstance(record.get("template"), str):
+            raise ValueError('it has no "template"')
+        record["datasets"] = tuple(DatasetUsed(**used) for used in record.get("datasets", ()))
+        record["parents"] = tuple(record.get("parents", ()))
+        return Provenance(**record)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as neva's provenance: {error}") from error

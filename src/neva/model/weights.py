@@ -1,0 +1,197 @@
+"""Safetensors without torch: headers, lazy arrays under our disk names, sharded writing, sha256.
+
+bfloat16 comes and goes as `ml_dtypes.bfloat16`. Never a pickle.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from neva.errors import CheckpointError
+from neva.model.keys import disk_name
+
+Array = NDArray[Any]
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 5_000_000_000  # as transformers: every tool copes with files of this size
+
+_MOST_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one tensor lies: `name` as the file has it, bytes [start, stop) of the file."""
+
+    file: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files of a checkpoint, in order; CheckpointError names a missing one."""
+    index = folder / INDEX
+    if index.is_file():
+        try:
+            names = sorted(
+                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{index}: not an index of weights; copy it again.") from error
+        for name in names:
+            if not (folder / name).is_file():
+                raise CheckpointError(f"{folder}: {name} is named in {INDEX} but is not there.")
+        return tuple(folder / name for name in names)
+    if (folder / SINGLE).is_file():
+        return (folder / SINGLE,)
+    if any(folder.glob("*.bin")):
+        remedy = "its weights are pickles, which neva never reads; convert them to safetensors."
+    else:
+        remedy = "the checkpoint is incomplete; copy or make it again."
+    raise CheckpointError(f"{folder}: there is no {SINGLE} and no {INDEX}; {remedy}")
+
+
+def read_entries(file: Path) -> Iterator[TensorEntry]:
+    """The header of one safetensors file; no weight is read. CheckpointError for a broken file."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > _MOST_HEADER_BYTES:
+                raise ValueError("its header is too long")
+            header = json.loads(stream.read(length))
+        first, size = 8 + length, file.stat().st_size
+        header.pop("__metadata__", None)
+        entries = [
+            TensorEntry(
+                file=file,
+                name=name,
+                dtype=record["dtype"],
+                shape=tuple(record["shape"]),
+                start=first + record["data_offsets"][0],
+                stop=first + record["data_offsets"][1],
+            )
+            for name, record in header.items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise CheckpointError(
+            f"{file}: not a safetensors file ({error}); copy it again."
+        ) from error
+    if any(entry.stop > size for entry in entries):
+        raise CheckpointError(f"{file}: the file is cut short; copy it again.")
+    yield from entries
+
+
+def tensor_entries(folder: Path) -> dict[str, TensorEntry]:
+    """Every tensor of a checkpoint by its disk name (`neva.model.keys`), headers only."""
+    return {
+        disk_name(entry.name): entry
+        for file in weight_files(folder)
+        for entry in read_entries(file)
+    }
+
+
+class TensorFiles(Mapping[str, Array]):
+    """The tensors of safetensors files by disk name, each mapped from its file when asked for."""
+
+    def __init__(self, entries: Mapping[str, TensorEntry]) -> None:
+        self.entries = entries
+
+    def __getitem__(self, name: str) -> Array:
+        """The tensor, read-only; its pages are read from the file as they are touched."""
+        entry = self.entries[name]
+        dtype = _DTYPES.get(entry.dtype)
+        if dtype is None:
+            raise CheckpointError(
+                f"{entry.file}: {entry.name} is {entry.dtype}, which neva cannot read."
+            )
+        if entry.start == entry.stop:
+            return np.empty(entry.shape, dtype)
+        size = entry.stop - entry.start
+        flat = np.memmap(entry.file, np.uint8, mode="r", offset=entry.start, shape=(size,))
+        return np.asarray(flat).view(dtype).reshape(entry.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def read_weights(folder: Path) -> TensorFiles:
+    """The tensors of a checkpoint's folder, lazily, by disk name."""
+    return TensorFiles(tensor_entries(folder))
+
+
+def write_tensors(
+    folder: Path, tensors: Mapping[str, Array], shard_bytes: int = SHARD_BYTES
+) -> tuple[Path, ...]:
+    """Write tensors (disk names) as one file, or as shards of at most `shard_bytes` with an index.
+
+    The mapping may be lazy: only one shard is in memory at a time.
+    """
+    shards = _split(((name, tensors[name].nbytes) for name in tensors), shard_bytes)
+    many = len(shards) > 1
+    files, total, places = [], 0, {}
+    for number, names in enumerate(shards, start=1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if many else SINGLE
+        arrays = {key: np.ascontiguousarray(tensors[key]) for key in names}
+        save_file(arrays, folder / name, metadata={"format": "pt"})  # transformers asks for "pt"
+        files.append(folder / name)
+        total += sum(array.nbytes for array in arrays.values())
+        places.update(dict.fromkeys(names, name))
+    if many:
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return tuple(files)
+
+
+def sha256_file(file: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_weights(folder: Path) -> str:
+    """Identity of the weights: sha256 of the one file, or of the list that sha256sum prints."""
+    files = weight_files(folder)
+    if len(files) == 1:
+        return sha256_file(files[0])
+    lines = "".join(f"{sha256_file(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _split(sizes: Iterable[tuple[str, int]], shard_bytes: int) -> list[list[str]]:
+    """Names in order, cut into runs of at most `shard_bytes` (a bigger tensor is alone)."""
+    shards: list[list[str]] = [[]]
+    room = shard_bytes
+    for name, size in sizes:
+        if size > room and shards[-1]:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(name)
+        room -= size
+    return shards
