@@ -1,0 +1,111 @@
+"""The sizes of a CLIP + projector + GPT, enough to count parameters, memory and work without it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Vision:
+    """A CLIP vision tower. `class_token` is computed, and is not handed to the projector."""
+
+    layers: int
+    width: int
+    mlp: int
+    patch: int
+    size: int
+
+    @property
+    def tokens(self) -> int:
+        """Image tokens: patches of one image."""
+        return (self.size // self.patch) ** 2
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the tower: patches, positions, layers with biases, the outer norms."""
+        embed = 3 * self.patch**2 * self.width + (self.tokens + 2) * self.width
+        attention = 4 * (self.width**2 + self.width)
+        mlp = 2 * self.width * self.mlp + self.width + self.mlp
+        return embed + self.layers * (attention + mlp + 4 * self.width) + 4 * self.width
+
+
+@dataclass(frozen=True)
+class Language:
+    """A decoder-only LM. `gated` MLPs (llama) have three matrices, the others two."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    mlp: int
+    vocabulary: int
+    gated: bool = True
+    tied: bool = False
+
+    @property
+    def layer_parameters(self) -> int:
+        """Weights of one layer's matrices; norms and biases are left out (under 0.1%)."""
+        kv_width = self.width // self.heads * self.kv_heads
+        attention = 2 * self.width**2 + 2 * self.width * kv_width
+        return attention + (3 if self.gated else 2) * self.width * self.mlp
+
+    @property
+    def head_parameters(self) -> int:
+        """Weights of the output head (or of the tied embedding)."""
+        return self.vocabulary * self.width
+
+    @property
+    def parameters(self) -> int:
+        """All weights: layers, norms, embedding and head."""
+        norms = (2 * self.layers + 1) * self.width
+        tables = self.head_parameters * (1 if self.tied else 2)
+        return self.layers * self.layer_parameters + norms + tables
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A whole model. `assumed`: the publisher names no shape, and this one is a guess."""
+
+    vision: Vision
+    language: Language
+    projector: str = "mlp2x_gelu"
+    assumed: bool = False
+
+    @property
+    def projector_parameters(self) -> int:
+        """Weights of the projector, biases included."""
+        dv, d = self.vision.width, self.language.width
+        first = dv * d + d
+        return first if self.projector == "linear" else first + d * d + d
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        return self.vision.parameters + self.projector_parameters + self.language.parameters
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> "Shape":
+        """The shape of a checkpoint's `config.json` (LlavaConfig)."""
+        seen, said = config["vision_config"], config["text_config"]
+        heads = said.get("num_attention_heads") or said["n_head"]
+        width = said.get("hidden_size") or said["n_embd"]
+        return cls(
+            Vision(
+                seen["num_hidden_layers"],
+                seen["hidden_size"],
+                seen["intermediate_size"],
+                seen["patch_size"],
+                seen["image_size"],
+            ),
+            Language(
+                layers=said.get("num_hidden_layers") or said["n_layer"],
+                width=width,
+                heads=heads,
+                kv_heads=said.get("num_key_value_heads") or heads,
+                mlp=said.get("intermediate_size") or said.get("n_inner") or 4 * width,
+                vocabulary=said["vocab_size"],
+                gated=said.get("model_type") in {"llama", "mistral", "qwen2", "qwen3"},
+                tied=bool(said.get("tie_word_embeddings", False)),
+            ),
+            "linear" if config.get("projector_hidden_act") in {"linear", None} else "mlp2x_gelu",
+        )
