@@ -40,7 +40,10 @@ class Course:
 
 _V1 = Recipe(learning_rate=2e-3, batch_size=128)
 _V15 = Recipe(learning_rate=1e-3, batch_size=256)
+_TUNE = Recipe(stage="finetune", learning_rate=2e-5, batch_size=128)
 _V15_TUNE = Recipe(stage="finetune", learning_rate=2e-5, batch_size=128, template="v1")
+
+DEFAULTS: Mapping[Stage, Recipe] = {"pretrain": _V15, "finetune": _TUNE}
 
 COURSES: Mapping[str, Course] = {
     "llava-v1-7b": Course(

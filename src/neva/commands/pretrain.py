@@ -1,0 +1,37 @@
+"""`neva pretrain`: stage 1, in which only the projector learns."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neva.commands.recipe_options import with_recipe_options
+from neva.commands.training import train
+
+CHECKPOINT = typer.Argument(help="A checkpoint directory, made by `neva compose`.")
+DATA = typer.Option("--data", help="Training file in LLaVA's JSON; give it again to add files.")
+IMAGES = typer.Option("--images", help="Folder that the records' image names start from.")
+OUT = typer.Option("--output", "-o", help="Run folder; the checkpoint will be in RUN/final.")
+RECIPE = typer.Option("--recipe", help="Start from a published recipe; `neva plan` lists them.")
+RESUME = typer.Option("--resume", help="Go on with the run in the folder, exactly where it was.")
+
+
+@with_recipe_options("pretrain")
+def pretrain(
+    checkpoint: Annotated[Path, CHECKPOINT],
+    data: Annotated[list[Path], DATA],
+    output: Annotated[Path, OUT],
+    images: Annotated[Path | None, IMAGES] = None,
+    recipe: Annotated[str | None, RECIPE] = None,
+    resume: Annotated[bool, RESUME] = False,
+    **values: Any,
+) -> None:
+    """Stage 1: teach the projector to show the LM what CLIP sees. CLIP and LM stay as they are.
+
+    Reads captions in LLaVA's JSON ([{"id", "image", "conversations": [{"from", "value"}]}]), writes
+    RUN/final (a checkpoint), RUN/metrics.jsonl and RUN/loss.png. Ctrl-C or SIGTERM saves and stops;
+    the same command with --resume goes on, bit for bit.
+
+    Example: neva pretrain model --data chat.json --images images -o run1 --batch-size 32
+    """
+    train("pretrain", checkpoint, data, images, output, recipe, resume, values)

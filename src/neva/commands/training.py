@@ -1,0 +1,51 @@
+"""What `neva pretrain` and `neva finetune` share: the recipe in force, the run, the last words."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from neva.errors import NevaError
+from neva.train.folder import check_free, recorded_recipe
+from neva.train.recipe import Recipe, Stage
+from neva.train.recipes import DEFAULTS
+from neva.train.recipes import recipe as published
+
+
+def train(
+    stage: Stage,
+    checkpoint: Path,
+    data: list[Path],
+    images: Path | None,
+    output: Path,
+    name: str | None,
+    resume: bool,
+    values: Mapping[str, Any],
+) -> None:
+    """Run one stage and print where its checkpoint is; exit 128 + signal when it was stopped."""
+    check_free(output, resume)
+    recipe = resolve(stage, name, recorded_recipe(output) if resume else None, values)
+    from neva.train.loop import run  # torch is imported only now, after the options are checked
+
+    summary = run(recipe, checkpoint, data, images, output, resume=resume)
+    if summary.stopped_by:
+        typer.echo(f"Stopped by {summary.stopped_by} after step {summary.steps}; ", err=True)
+        typer.echo("the same command with --resume goes on.", err=True)
+        raise typer.Exit(128 + summary.stop_signal)
+    typer.echo(summary.sentence, err=True)
+    sys.stdout.write(f"{summary.final}\n")
+
+
+def resolve(
+    stage: Stage, name: str | None, recorded: Recipe | None, values: Mapping[str, Any]
+) -> Recipe:
+    """The recipe in force: the recorded or published one, changed by the options given."""
+    try:
+        base = published(name, stage) if name else recorded or DEFAULTS[stage]
+        if recorded is not None and recorded.stage != stage:
+            raise ValueError(f"this run is a {recorded.stage} run; use `neva {recorded.stage}`")
+        return base.with_values(**values)
+    except ValueError as error:
+        raise NevaError(f"Recipe: {error}.") from error
