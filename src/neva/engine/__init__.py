@@ -1,1 +1,48 @@
-"""TODO"""
+"""Engines answer requests: `open_engine` gives one for a checkpoint. Nothing heavy is imported here.
+
+`openvino` is the default on CPU, `torch` runs any checkpoint on any device and is the reference.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neva.errors import NevaError
+
+if TYPE_CHECKING:
+    from neva.engine.protocol import Engine
+    from neva.model.checkpoint import Checkpoint
+
+ENGINES = ("openvino", "torch")
+
+
+def open_engine(
+    checkpoint: "Checkpoint | Path",
+    name: str = "openvino",
+    precision: str | None = None,
+    *,
+    served_name: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    cache_mib: int = 2048,
+    wait: bool = True,
+) -> "Engine":
+    """Load a checkpoint into the engine called `name`; close the engine when done.
+
+    `precision`: openvino int8 (default), fp32, int8-fast, fp32-fast; torch float32 (default),
+    bfloat16, float16. `served_name` is what `/v1/models` shows. `device` is torch's; `threads` and
+    `cache_mib` (KV cache) are openvino's. With `wait` False the first request waits for loading.
+    Raises NevaError for anything that cannot work.
+    """
+    from neva.model.checkpoint import Checkpoint
+
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
+    if name == "openvino":
+        from neva.engine.openvino_engine import OpenVinoEngine, OpenVinoOptions
+
+        options = OpenVinoOptions(cache_mib=cache_mib, threads=threads)
+        return OpenVinoEngine(opened, precision, options, served_name, wait)
+    if name == "torch":
+        from neva.engine.torch_engine import TorchEngine
+
+        return TorchEngine(opened, precision, device, served_name)
+    raise NevaError(f"there is no engine {name!r}; choose {', '.join(ENGINES)}")

@@ -1,0 +1,94 @@
+"""What every engine checks before it accepts a request, so that nothing fails half way."""
+
+import math
+from dataclasses import dataclass
+from threading import Lock
+
+from neva.engine.decode import AnswerText
+from neva.engine.protocol import Request, Sampling
+from neva.errors import NevaError, PromptError
+from neva.model.checkpoint import Checkpoint
+from neva.prompts import Encoded, encode
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`context`: the most tokens of prompt and answer together; `why`: what sets that limit."""
+
+    context: int
+    why: str
+
+
+class Admission:
+    """Checks and encodes requests for one checkpoint. Safe to use from several threads."""
+
+    def __init__(self, checkpoint: Checkpoint, limits: Limits) -> None:
+        self._checkpoint = checkpoint
+        self._limits = limits
+        self._lock = Lock()  # a tokenizer's special-token mode is state
+        self.stop_ids = frozenset(token for token in checkpoint.stop_ids if token >= 0)
+
+    def admit(self, request: Request) -> Encoded:
+        """The prompt's ids; NevaError if the request can never be answered."""
+        check_sampling(request.sampling)
+        self._check_images(request)
+        checkpoint = self._checkpoint
+        with self._lock:
+            encoded = encode(
+                request.conversation,
+                checkpoint.template,
+                checkpoint.tokenizer,
+                checkpoint.image_token_id,
+                checkpoint.image_tokens,
+                answer=True,
+            )
+        if not encoded.ids:
+            raise PromptError("the prompt is empty: say something or send an image")
+        self._check_length(len(encoded.ids), request.sampling.max_tokens)
+        return encoded
+
+    def text(self, sampling: Sampling) -> AnswerText:
+        """A reader for the answer's tokens, with the template's and the request's stop strings."""
+        template = self._checkpoint.template
+        stops = (*template.stop, *sampling.stop)
+        return AnswerText(self._checkpoint.tokenizer, stops, strip=bool(template.lead))
+
+    def _check_images(self, request: Request) -> None:
+        given, slots = len(request.images), request.conversation.slots
+        missing = [slot.index for slot in slots if not 0 <= slot.index < given]
+        if missing:
+            raise PromptError(
+                f"the conversation shows image {missing[0] + 1}, but {given} images were sent: "
+                "send one image per place"
+            )
+        unused = set(range(given)) - {slot.index for slot in slots}
+        if unused:
+            raise PromptError(
+                f"image {min(unused) + 1} of {given} has no place in the conversation: "
+                "show it in a turn or leave it out"
+            )
+
+    def _check_length(self, prompt: int, answer: int) -> None:
+        limit, total = self._limits.context, prompt + answer
+        if total <= limit:
+            return
+        room = limit - prompt
+        remedy = f"lower max_tokens to {room} or less" if room > 0 else "shorten the conversation"
+        raise PromptError(
+            f"the prompt has {prompt} tokens and max_tokens is {answer}, together {total}, but "
+            f"{self._limits.why} is {limit}: {remedy}"
+        )
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """NevaError for a value out of range."""
+    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
+        raise NevaError(f"temperature is {sampling.temperature}: give 0 (greedy) or more")
+    if not 0 < sampling.top_p <= 1:
+        raise NevaError(f"top_p is {sampling.top_p}: give more than 0 and at most 1")
+    if sampling.max_tokens < 1:
+        raise NevaError(f"max_tokens is {sampling.max_tokens}: give 1 or more")
+    if not 0 <= sampling.seed < 2**63:
+        raise NevaError(f"seed is {sampling.seed}: give 0 to {2**63 - 1}")
+    if not all(sampling.stop):
+        raise NevaError("a stop string is empty: leave it out")

@@ -1,0 +1,5 @@
+"""A checkpoint's tensors as OpenVINO graphs, made without torch and cached beside the checkpoint."""
+
+from neva.engine.graphs.export import Export, export, find_export
+
+__all__ = ["Export", "export", "find_export"]

@@ -1,0 +1,100 @@
+"""The few graph pieces that both towers share: constants, compressed weights, linears, norms.
+
+Weights are stored as OpenVINO stores a compressed model: a small constant, a Convert, and for
+int8 a Subtract and a Multiply; the CPU plugin fuses that chain into its matrix kernels.
+"""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from openvino import Model, PartialShape, Shape, Tensor, Type, opset15
+
+Node = Any  # openvino's nodes carry no types
+Array = NDArray[Any]
+
+
+def i64(*values: int) -> Node:
+    """A vector of integers: shapes, axes, slice bounds."""
+    return opset15.constant(np.array(values, np.int64))
+
+
+def scalar(value: int) -> Node:
+    """One integer without dimensions, e.g. a Gather's axis."""
+    return opset15.constant(np.array(value, np.int64))
+
+
+def real(value: float) -> Node:
+    """One float32 number."""
+    return opset15.constant(np.float32(value))
+
+
+def exact(tensor: Array) -> Node:
+    """A float32 node with exactly `tensor`'s values, kept on disk in the tensor's own type."""
+    if tensor.dtype == ml_dtypes.bfloat16:
+        bits = np.ascontiguousarray(tensor).view(np.uint16)
+        constant = opset15.constant(Tensor(bits, Shape(bits.shape), Type.bf16), shared_memory=False)
+        return opset15.convert(constant, Type.f32)
+    if tensor.dtype == np.float16:
+        return opset15.convert(opset15.constant(np.ascontiguousarray(tensor)), Type.f32)
+    return opset15.constant(np.ascontiguousarray(tensor, dtype=np.float32))
+
+
+def quantise(weight: Array) -> tuple[Array, Array, Array]:
+    """(rows, columns) -> (uint8 codes, uint8 zero point per row, float32 scale per row).
+
+    Asymmetric: weight is about (codes - zero) * scale, and 0 is represented exactly.
+    """
+    values = np.asarray(weight, dtype=np.float32)
+    low = np.minimum(values.min(axis=1, keepdims=True), 0)
+    high = np.maximum(values.max(axis=1, keepdims=True), 0)
+    scale = (high - low) / np.float32(255)
+    scale[scale == 0] = 1
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    codes = np.clip(np.rint(values / scale) + zero, 0, 255)
+    return codes.astype(np.uint8), zero.astype(np.uint8), scale.astype(np.float32)
+
+
+def matrix(weight: Array, int8: bool) -> Node:
+    """A weight matrix as a float32 node, compressed to 8 bits per value if asked."""
+    if not int8:
+        return exact(weight)
+    codes, zero, scale = quantise(weight)
+    centred = opset15.subtract(
+        opset15.convert(opset15.constant(codes), Type.f32),
+        opset15.convert(opset15.constant(zero), Type.f32),
+    )
+    return opset15.multiply(centred, opset15.constant(scale))
+
+
+def linear(x: Node, weight: Array, bias: Array | None = None, int8: bool = False) -> Node:
+    """x (..., in), weight (out, in), bias (out,) -> (..., out)."""
+    y = opset15.matmul(x, matrix(weight, int8), False, True)
+    return y if bias is None else opset15.add(y, exact(bias))
+
+
+def rms_norm(x: Node, weight: Array, eps: float) -> Node:
+    """Llama's norm, in the form that the CPU plugin fuses to one kernel."""
+    variance = opset15.reduce_mean(opset15.power(x, real(2)), i64(-1), keep_dims=True)
+    inverse = opset15.divide(real(1), opset15.sqrt(opset15.add(variance, real(eps))))
+    return opset15.multiply(opset15.multiply(x, inverse), exact(weight))
+
+
+def layer_norm(x: Node, weight: Array, bias: Array, eps: float) -> Node:
+    """CLIP's norm over the last dimension."""
+    normal = opset15.mvn(x, i64(-1), True, eps, "inside_sqrt")
+    return opset15.add(opset15.multiply(normal, exact(weight)), exact(bias))
+
+
+def parameter(name: str, shape: list[int], kind: Type) -> Node:
+    """A named graph input; -1 is a free dimension."""
+    node = opset15.parameter(PartialShape(shape), kind, name=name)
+    node.output(0).get_tensor().set_names({name})
+    return node
+
+
+def model(name: str, output: str, result: Node, inputs: list[Node], sinks: list[Node]) -> Model:
+    """A whole graph with one named output."""
+    result.output(0).get_tensor().set_names({output})
+    return Model([opset15.result(result)], sinks, inputs, name)

@@ -1,0 +1,102 @@
+"""openvino-genai's continuous batching, fed with embeddings. For one thread, in its own process.
+
+Never give it integer ids, and treat an exception in `step` as fatal: the pipeline cannot be used
+after one and may crash the process (docs/engines.md).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import openvino_genai as genai
+from numpy.typing import NDArray
+from openvino import Tensor
+
+from neva.engine.graphs import Export
+from neva.engine.messages import Add, Failed, Setup, Tokens
+from neva.engine.protocol import Sampling
+
+_FINISH = {
+    genai.GenerationFinishReason.STOP: "stop",
+    genai.GenerationFinishReason.LENGTH: "length",
+}
+
+
+@dataclass
+class _Live:
+    """A request under way; `embeds` must outlive it, since genai may share the memory."""
+
+    handle: Any
+    embeds: NDArray[np.float32] = field(repr=False)
+
+
+class PagedModel:
+    """The language model with its paged KV cache."""
+
+    def __init__(self, made: Export, setup: Setup) -> None:
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks = setup.cache_blocks
+        scheduler.enable_prefix_caching = True
+        properties: dict[str, Any] = dict(setup.language)
+        if setup.threads:
+            properties["INFERENCE_NUM_THREADS"] = setup.threads
+        self._pipeline = genai.ContinuousBatchingPipeline(
+            str(made.folder), scheduler, "CPU", properties
+        )
+        self._live: dict[int, _Live] = {}
+
+    @property
+    def busy(self) -> bool:
+        """There are requests under way."""
+        return bool(self._live)
+
+    def add(self, request: Add, embeds: NDArray[np.float32]) -> None:
+        """Begin answering a prompt of embeddings (1, L, D)."""
+        embeds = np.ascontiguousarray(embeds, dtype=np.float32)
+        config = _config(request.sampling, request.stop_ids)
+        handle = self._pipeline.add_request(request.key, Tensor(embeds), config)
+        self._live[request.key] = _Live(handle, embeds)
+
+    def cancel(self, key: int) -> None:
+        """Stop a request; its memory is free after the next step."""
+        live = self._live.pop(key, None)
+        if live is not None:
+            live.handle.cancel()
+
+    def step(self) -> Iterator[Tokens | Failed]:
+        """One token for every request under way (or a piece of a long prompt)."""
+        self._pipeline.step()
+        for key, live in list(self._live.items()):
+            tokens, finish = _read(live.handle)
+            if finish is not None:
+                del self._live[key]
+            if tokens or finish is not None:
+                yield Tokens(key, tuple(tokens), finish)
+            elif live.handle.get_status() == genai.GenerationStatus.IGNORED:
+                del self._live[key]
+                yield Failed(
+                    key, "the engine's memory (KV cache) is too small for this request: shorten it"
+                )
+
+
+def _read(handle: Any) -> tuple[list[int], Any]:
+    tokens: list[int] = []
+    finish = None
+    while handle.can_read():
+        for output in handle.read().values():
+            tokens.extend(output.generated_ids)
+            finish = _FINISH.get(output.finish_reason)
+    return tokens, finish
+
+
+def _config(sampling: Sampling, stop_ids: frozenset[int]) -> Any:
+    config = genai.GenerationConfig()
+    config.max_new_tokens = sampling.max_tokens
+    config.stop_token_ids = set(stop_ids)
+    config.do_sample = sampling.temperature > 0
+    if config.do_sample:
+        config.temperature = sampling.temperature
+        config.top_p = sampling.top_p
+        config.rng_seed = sampling.seed
+    return config

@@ -1,0 +1,54 @@
+"""The embedded engine's precisions, literally: which weights, which arithmetic, what they promise.
+
+ACCURACY makes the CPU plugin compute in float32 with a float32 KV cache, and then a request's text
+does not depend on what else is in the batch. The "-fast" rows let the plugin choose (bfloat16
+where the CPU has it, 8-bit KV cache): up to twice the throughput, and the text may vary with load.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from neva.errors import NevaError
+
+Weights = Literal["int8", "exact"]
+
+ACCURATE: Mapping[str, str] = {"EXECUTION_MODE_HINT": "ACCURACY"}
+FAST: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`weights`: how the graph stores them; `language`, `vision`: OpenVINO's properties.
+
+    `reproducible`: same request, same text, whatever else runs.
+    """
+
+    name: str
+    weights: Weights
+    language: Mapping[str, str]
+    vision: Mapping[str, str]
+    reproducible: bool
+
+
+# The vision tower runs one image at a time and is cached, so fast arithmetic is reproducible there.
+PRECISIONS: Mapping[str, Precision] = {
+    precision.name: precision
+    for precision in (
+        Precision("int8", "int8", ACCURATE, FAST, True),
+        Precision("fp32", "exact", ACCURATE, ACCURATE, True),
+        Precision("int8-fast", "int8", FAST, FAST, False),
+        Precision("fp32-fast", "exact", FAST, FAST, False),
+    )
+}
+DEFAULT = "int8"
+
+
+def precision_named(name: str | None) -> Precision:
+    """The table's row, the default for None; NevaError names the rows that there are."""
+    chosen = DEFAULT if name is None else name
+    if chosen not in PRECISIONS:
+        raise NevaError(
+            f"the openvino engine has no precision {chosen!r}; choose {', '.join(PRECISIONS)}"
+        )
+    return PRECISIONS[chosen]
