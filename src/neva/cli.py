@@ -109,7 +109,7 @@ def main() -> None:
         sys.exit(130)
     except (
         OSError
-    ) as error:  # a full disk, a forbidden folder: the system's own words name the file
+    ) as error:  # a full disk, a forbidden folder: its words name the file
         fail(f"neva: {error}", error)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -1,1 +1,95 @@
-"""TODO"""
+"""Judge: benchmarks, their metrics, and the runner that asks an engine their questions."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neva.engine.protocol import Engine
+from neva.evaluate.baseline import Baseline, blind
+from neva.evaluate.easy_vqa import EasyVQA
+from neva.evaluate.gqa import GQA
+from neva.evaluate.mme import MME
+from neva.evaluate.openmoji import OpenMoji
+from neva.evaluate.partial import Partial
+from neva.evaluate.pope import POPE
+from neva.evaluate.report import Report
+from neva.evaluate.runner import Asking, Watch, run, unwatched
+from neva.evaluate.scienceqa import ScienceQA
+from neva.evaluate.task import Item, Judged, Task, spread, verify
+from neva.evaluate.vqav2 import TextVQA, VQAv2
+
+OCR_SUMMARY = "TextVQA validation with LLaVA's line of OCR words; soft accuracy over annotators."
+
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (
+        EasyVQA(),
+        OpenMoji(),
+        VQAv2(),
+        TextVQA(),
+        TextVQA(name="textvqa-ocr", summary=OCR_SUMMARY, ocr=True),
+        GQA(),
+        POPE(),
+        ScienceQA(),
+        MME(),
+    )
+}
+
+__all__ = ["TASKS", "Asking", "Baseline", "Item", "Judged", "Report", "Task", "evaluate"]
+
+
+def evaluate(
+    task: Task,
+    engine: Engine,
+    limit: int | None = None,
+    *,
+    data: Path | None = None,
+    baseline: Baseline = "none",
+    suffix: str | None = None,
+    system: str | None = None,
+    in_flight: int = 16,
+    model: Mapping[str, Any] | None = None,
+    partial: Path | None = None,
+    watch: Watch = unwatched,
+) -> Report:
+    """Run a task, greedy; `limit` questions at even distances over the set, or all.
+
+    `model` is the identity to record (a checkpoint's sha256, a URL); `partial` a file from which a
+    run that was cut off goes on; `watch` sees every judged answer as it comes,
+    and how many there will be.
+    """
+    items = task.load(data)
+    verify(task.name, items)
+    chosen = spread(items, limit)
+    asking = Asking(task.suffix if suffix is None else suffix, task.max_tokens, system, in_flight)
+    asked = {
+        "task": task.name,
+        **(model or {"model": engine.info.name}),
+        "engine": engine.info.engine,
+        "precision": engine.info.precision,
+        "suffix": asking.suffix,
+        "system": system,
+        "baseline": baseline,
+        "limit": limit,
+        "temperature": 0.0,
+        "max_tokens": task.max_tokens,
+    }
+    kept = Partial.open(partial, asked)
+    start = time.perf_counter()
+    try:
+        judged = run(task, blind(chosen, baseline), engine, asking, kept, watch)
+    finally:
+        kept.close()
+    seconds = time.perf_counter() - start
+    return Report(
+        task=task.name,
+        summary=task.summary,
+        headline=task.headline,
+        asked=asked,
+        total=len(items),
+        metrics=task.metrics(judged),
+        floor=task.floor(chosen),
+        judged=judged,
+        seconds=seconds,
+    )

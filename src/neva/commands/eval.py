@@ -1,0 +1,174 @@
+"""`neva eval TASK`: measure a model by a benchmark, greedy, and write figures with their proof."""
+
+import os
+import time
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from neva.engine.protocol import Engine
+from neva.errors import DataError
+from neva.evaluate import TASKS, Judged, Report, Task
+from neva.evaluate import evaluate as run_task
+from neva.evaluate.page import page
+from neva.evaluate.remote import RemoteEngine
+from neva.evaluate.report import rows, write_json, write_whole
+from neva.evaluate.runner import Watch
+
+TaskName = StrEnum("TaskName", {name: name for name in TASKS})  # type: ignore[misc]
+QUIET_S = 30.0
+
+
+class Without(StrEnum):
+    """What the model is deprived of."""
+
+    none = "none"
+    text = "text"
+    shuffled = "shuffled"
+
+
+def evaluate(
+    task: TaskName = typer.Argument(help="The benchmark."),
+    model: Path | None = typer.Option(None, help="Checkpoint; the default model if left out."),
+    url: str | None = typer.Option(
+        None, help="An OpenAI-compatible server instead of a checkpoint (key: $NEVA_API_KEY)."
+    ),
+    name: str | None = typer.Option(None, help="With --url: the model's name there."),
+    data: Path | None = typer.Option(None, help="Folder with the benchmark's files."),
+    limit: int | None = typer.Option(
+        None, min=1, help="Only so many questions, at even distances over the set."
+    ),
+    baseline: Without = typer.Option(
+        Without.none, help="Ask without the picture (text), or with another's (shuffled)."
+    ),
+    suffix: str | None = typer.Option(
+        None, help=r"What follows every question, instead of the task's own (\n is a line break)."
+    ),
+    system: str | None = typer.Option(None, help="System text instead of the template's."),
+    engine: str = typer.Option("openvino", help="Engine for --model: openvino or torch."),
+    precision: str | None = typer.Option(None, help="Engine precision, see `neva serve --help`."),
+    in_flight: int = typer.Option(16, min=1, max=1024, help="Requests under way at once."),
+    json: Path | None = typer.Option(None, help="Write the figures and every answer here."),
+    report: Path | None = typer.Option(None, help="Write a page (HTML) to look at here."),
+) -> None:
+    """Ask every question of a benchmark and print the score; a run that was cut off goes on."""
+    if model is not None and url is not None:
+        raise typer.BadParameter("give --model or --url, not both")
+    check_places(json, report)
+    chosen = TASKS[task.value]
+    console = Console(stderr=True, highlight=False)
+    opened, identity = open_model(model, url, name, engine, precision, console)
+    with closing(opened), Watcher(chosen, console) as watch:
+        result = run_task(
+            chosen,
+            opened,
+            limit,
+            data=data,
+            baseline=baseline.value,
+            suffix=None if suffix is None else suffix.replace("\\n", "\n"),
+            system=system,
+            in_flight=in_flight,
+            model=identity,
+            partial=partial_of(json),
+            watch=watch,
+        )
+    if json is not None:
+        write_json(result, json)
+        partial_of(json).unlink(missing_ok=True)  # type: ignore[union-attr]
+    if report is not None:
+        write_whole(report, page(result))
+    show(result, Console(highlight=False))
+
+
+def check_places(*places: Path | None) -> None:
+    """Refuse before hours of work what could not be written after them."""
+    for place in places:
+        if place is not None and not place.absolute().parent.is_dir():
+            raise DataError(f"{place.absolute().parent} does not exist; make that folder first.")
+
+
+def partial_of(json: Path | None) -> Path | None:
+    """Where answers are kept until the result is whole."""
+    return None if json is None else json.with_name(json.name + ".partial.jsonl")
+
+
+def open_model(
+    model: Path | None,
+    url: str | None,
+    name: str | None,
+    engine: str,
+    precision: str | None,
+    console: Console,
+) -> tuple[Engine, dict[str, Any]]:
+    """The engine and the identity that is recorded with the score."""
+    if url is not None:
+        remote = RemoteEngine(url, name, os.environ.get("NEVA_API_KEY"))
+        return remote, {"model": remote.info.name, "url": url}
+    from neva.engine import open_engine
+    from neva.model.checkpoint import Checkpoint
+    from neva.nano import default_checkpoint
+
+    with console.status("Opening the model ..."):
+        checkpoint = Checkpoint.open(model or default_checkpoint())
+        opened = open_engine(checkpoint, engine, precision)
+    return opened, {"model": opened.info.name, "sha256": checkpoint.sha256}
+
+
+class Watcher:
+    """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, task: Task, console: Console) -> None:
+        self.credit = 0.0
+        self.count = 0
+        self.console = console
+        self.spoken = time.monotonic()
+        self.bar = Progress(
+            TextColumn(task.name),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[score]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.line = self.bar.add_task(task.name, total=None, score="")
+
+    def __enter__(self) -> Watch:
+        self.bar.start()
+        return self.see
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def see(self, judged: Judged, total: int) -> None:
+        """Count one answer."""
+        self.count += 1
+        self.credit += judged.credit
+        score = f"{100 * self.credit / self.count:.1f}% so far"
+        self.bar.update(self.line, completed=self.count, total=total, score=score)
+        if not self.console.is_terminal and time.monotonic() - self.spoken > QUIET_S:
+            self.spoken = time.monotonic()
+            self.console.print(f"{self.count} of {total} answered, {score}")
+
+
+def show(result: Report, console: Console) -> None:
+    """The table of figures."""
+    low, high = result.interval
+    without = result.asked["baseline"]
+    title = f"{result.task}" + ("" if without == "none" else f", baseline {without}")
+    table = Table("figure", "score", "without a model", title=title, title_justify="left")
+    for line in rows(result):
+        table.add_row(*line)
+    console.print(table)
+    console.print(
+        f"{len(result.judged)} of {result.total} questions in {result.seconds:.1f} s "
+        f"({len(result.judged) / max(result.seconds, 1e-9):.1f}/s), mean credit {low:.1f} to "
+        f"{high:.1f} (95%), suffix {result.asked['suffix']!r}, "
+        f"{result.errors} could not be asked"
+    )

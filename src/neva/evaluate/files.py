@@ -1,0 +1,57 @@
+"""Benchmark files from disk: JSON and JSON lines, with errors that name file, line and remedy."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from neva.errors import DataError
+
+
+def folder(task: str, data: Path | None, expects: str) -> Path:
+    """The benchmark's folder, or a sentence that says what must be in it."""
+    if data is None:
+        raise DataError(f"{task} needs its files: give --data DIR, a folder with {expects}.")
+    if not data.is_dir():
+        raise DataError(f"{data} is not a folder; give --data DIR, a folder with {expects}.")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """The file's text (UTF-8)."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; download it there or correct --data.") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text; download it again.") from None
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON value."""
+    return parse(read_text(path), f"{path}")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, JSON value) of every line that is not empty."""
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if line.strip():
+            yield number, parse(line, f"{path}, line {number}")
+
+
+def parse(text: str, where: str) -> Any:
+    """JSON, or a sentence that names the place."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where}: broken JSON at line {error.lineno}, column {error.colno}; "
+            "download the file again."
+        ) from None
+
+
+def field(record: Any, name: str, where: str) -> Any:
+    """A field that must be there."""
+    if not isinstance(record, dict) or name not in record:
+        raise DataError(f"{where}: no field {name!r}; this is not the benchmark's file.")
+    return record[name]

@@ -1,0 +1,56 @@
+"""GQA testdev-balanced: 12,578 questions about real scenes, exact match with one true answer.
+
+The folder holds testdev_balanced_questions.json and images/ (images/ID.jpg).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neva.errors import DataError
+from neva.evaluate.files import field, folder, read_json
+from neva.evaluate.task import SHORT_ANSWER, Item, Judged, accuracy
+
+QUESTIONS = "testdev_balanced_questions.json"
+
+
+@dataclass(frozen=True)
+class GQA:
+    """Exact match of the answer without final full stops, in lower case, as LLaVA submits it."""
+
+    name: str = "gqa"
+    summary: str = "GQA testdev-balanced; exact match in lower case."
+    headline: str = "accuracy"
+    suffix: str = SHORT_ANSWER
+    max_tokens: int = 16
+
+    def load(self, data: Path | None) -> list[Item]:
+        """The questions; kinds are GQA's structural types where the file has them."""
+        root = folder(self.name, data, f"{QUESTIONS} and images/")
+        path = root / QUESTIONS
+        rows = read_json(path)
+        if not isinstance(rows, dict):
+            raise DataError(f"{path}: must map question ids to questions.")
+        return [
+            Item(
+                id=str(key),
+                question=str(field(row, "question", f"{path}, question {key}")),
+                image=root / "images" / f"{field(row, 'imageId', f'{path}, question {key}')}.jpg",
+                golds=(str(field(row, "answer", f"{path}, question {key}")),),
+                kind=str((row.get("types") or {}).get("structural", "")),
+            )
+            for key, row in rows.items()
+        ]
+
+    def judge(self, item: Item, answer: str) -> tuple[str, float]:
+        """Exact match."""
+        read = answer.strip().rstrip(".").lower()
+        return read, float(read == item.golds[0].lower())
+
+    def metrics(self, judged: Sequence[Judged]) -> dict[str, float]:
+        """Accuracy overall and by structural type."""
+        return accuracy(judged)
+
+    def floor(self, items: Sequence[Item]) -> dict[str, float]:
+        """None: the question-only guess would need the train split."""
+        return {}

@@ -1,0 +1,156 @@
+"""Naming OpenMoji's drawings: does the model know things when an unseen artist draws them?
+
+`data` is the npm package openmoji 17, unpacked: data/openmoji.json and color/svg/, or pictures
+already drawn in color/png/ (HEXCODE.png). SVGs are drawn 256 pixels wide on white into the user's
+cache once. OpenMoji is CC-BY-SA-4.0 and a judge: no model here trains on it. Skin tones and
+OpenMoji's own extras are left out, which leaves 1,923 drawings.
+
+An answer counts when it equals the annotation or one of its CLDR keywords after normalisation. A
+flag's keyword "flag" and its country code name no country, so they do not count. Half of the
+drawings ("dev") may be used to choose recipes; the other ("report") is for reported figures.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neva.errors import DataError
+from neva.evaluate.files import field, folder, read_json
+from neva.evaluate.normalise import normalise
+from neva.evaluate.task import Item, Judged, accuracy, percent
+
+TABLE = Path("data") / "openmoji.json"
+SVGS = Path("color") / "svg"
+PNGS = Path("color") / "png"
+WIDTH = 256
+NATION = "flag: "
+OPENINGS = ("it is ", "this is ", "it's ", "that is ")
+
+
+@dataclass(frozen=True)
+class OpenMoji:
+    """Names of emoji; kinds are "emoji" and "flag" (the flags of nations and regions)."""
+
+    name: str = "openmoji"
+    summary: str = "Naming OpenMoji 17's drawings; the annotation or a CLDR keyword counts."
+    headline: str = "accuracy"
+    suffix: str = ""
+    max_tokens: int = 24
+    question: str = "What is this?"
+
+    def load(self, data: Path | None) -> list[Item]:
+        """1,923 drawings, drawn if need be."""
+        root = folder(self.name, data, f"{TABLE} and {SVGS}/ (npm package openmoji, unpacked)")
+        path = root / TABLE
+        rows = [row for row in read_json(path) if wanted(row, str(path))]
+        drawn = root / PNGS if (root / PNGS).is_dir() else draw(root, rows)
+        return [self.item(row, drawn) for row in rows]
+
+    def item(self, row: dict[str, Any], drawn: Path) -> Item:
+        """One drawing with the names that count."""
+        annotation = str(row["annotation"])
+        nation = annotation.startswith(NATION)
+        return Item(
+            id=str(row["hexcode"]),
+            question=self.question,
+            image=drawn / f"{row['hexcode']}.png",
+            golds=nation_names(annotation) if nation else names(annotation, str(row["tags"])),
+            kind="flag" if nation else "emoji",
+            facts={"half": half(str(row["hexcode"])), "group": row["group"]},
+        )
+
+    def judge(self, item: Item, answer: str) -> tuple[str, float]:
+        """Right when the answer, without "it is", is one of the names."""
+        read = bare(answer)
+        return read, float(read in {bare(name) for name in item.golds})
+
+    def metrics(self, judged: Sequence[Judged]) -> dict[str, float]:
+        """Accuracy by kind, by half, by group, and of the annotation alone ("exact")."""
+        figures = accuracy(judged)
+        figures["exact"] = percent([float(one.read == bare(one.item.golds[0])) for one in judged])
+        for key in ("half", "group"):
+            for value in sorted({str(one.item.facts[key]) for one in judged}):
+                members = [one.credit for one in judged if one.item.facts[key] == value]
+                figures[f"{key}.{value}"] = percent(members)
+        return figures
+
+    def floor(self, items: Sequence[Item]) -> dict[str, float]:
+        """The best single answer to all of them, chosen by looking at the answers."""
+        counts = Counter(name for item in items for name in {bare(gold) for gold in item.golds})
+        best = min(counts, key=lambda name: (-counts[name], name))
+        return accuracy([Judged(item, best, best, self.judge(item, best)[1]) for item in items])
+
+
+def wanted(row: Any, where: str) -> bool:
+    """Neither a skin tone's variant nor one of OpenMoji's own extras."""
+    return not field(row, "skintone", where) and not str(row["group"]).startswith("extras")
+
+
+def names(annotation: str, tags: str) -> tuple[str, ...]:
+    """The annotation, then the keywords."""
+    keywords = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    return (annotation, *(tag for tag in keywords if tag != annotation))
+
+
+def nation_names(annotation: str) -> tuple[str, ...]:
+    """Ways to name a nation's flag, all of which name the nation."""
+    nation = annotation.removeprefix(NATION)
+    return (annotation, nation, f"flag of {nation}", f"flag {nation}", f"{nation} flag")
+
+
+def bare(text: str) -> str:
+    """Normalised, without an opening like "it is a" and without colons."""
+    words = normalise(text.replace(":", " ").replace("’", "'"))
+    for opening in OPENINGS:
+        words = words.removeprefix(opening)
+    return words
+
+
+def half(hexcode: str) -> str:
+    """ "report" or "dev", by a hash of the code point without variation selectors."""
+    parts = (part.lstrip("0") for part in hexcode.lower().split("-"))
+    bare_code = "-".join(part for part in parts if part not in ("fe0e", "fe0f"))
+    return "report" if hashlib.sha256(bare_code.encode()).digest()[0] % 2 else "dev"
+
+
+def draw(root: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Draw what the cache lacks; the folder of the PNG files."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    place = cache / "neva" / f"openmoji-{digest(root)}-{WIDTH}"
+    place.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        target = place / f"{row['hexcode']}.png"
+        if not target.is_file():
+            aside = target.with_suffix(".part")
+            aside.write_bytes(render(root / SVGS / f"{row['hexcode']}.svg"))
+            aside.rename(target)
+    return place
+
+
+def digest(root: Path) -> str:
+    """The table's identity, so that two versions never share drawings."""
+    return hashlib.sha256((root / TABLE).read_bytes()).hexdigest()[:12]
+
+
+def render(path: Path) -> bytes:
+    """An SVG as PNG on white, WIDTH pixels wide."""
+    try:
+        import resvg_py
+    except ModuleNotFoundError:
+        raise DataError(
+            "openmoji's SVGs need resvg to be drawn: pip install 'neva-vlm[eval]' or resvg_py, "
+            f"or put PNG files into {PNGS}/."
+        ) from None
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; unpack the whole openmoji package.")
+    try:
+        drawn = resvg_py.svg_to_bytes(
+            svg_path=str(path), width=WIDTH, background="white", skip_system_fonts=True
+        )
+        return bytes(drawn)
+    except ValueError as error:
+        raise DataError(f"{path} cannot be drawn ({error}); unpack the package again.") from None

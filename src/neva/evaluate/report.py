@@ -1,0 +1,132 @@
+"""A finished evaluation: its figures, what stands beside them, and every answer.
+
+The suffix and the baseline belong to the score: without them nobody can repeat it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from neva.evaluate.task import Judged
+
+Z95 = 1.96
+
+
+@dataclass(frozen=True)
+class Report:
+    """`asked` is what was run (model, engine, suffix, baseline, limit), `total` the set's size,
+    `floor` what a guess without a model would score on the same items, `seconds` wall time.
+    """
+
+    task: str
+    summary: str
+    headline: str
+    asked: Mapping[str, Any]
+    total: int
+    metrics: Mapping[str, float]
+    floor: Mapping[str, float]
+    judged: Sequence[Judged]
+    seconds: float
+
+    @property
+    def errors(self) -> int:
+        """Questions that could not be asked."""
+        return sum(one.error is not None for one in self.judged)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% Wilson interval of the mean credit, in percent: chance of the draw of questions."""
+        return wilson(sum(one.credit for one in self.judged), len(self.judged))
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for a program."""
+        return {
+            "task": self.task,
+            "asked": dict(self.asked),
+            "questions": len(self.judged),
+            "of": self.total,
+            "errors": self.errors,
+            "headline": {"name": self.headline, "value": self.metrics[self.headline]},
+            "interval_95": list(self.interval),
+            "metrics": dict(self.metrics),
+            "floor": dict(self.floor),
+            "seconds": round(self.seconds, 3),
+            "answers": [answer_json(one) for one in self.judged],
+        }
+
+
+def answer_json(one: Judged) -> dict[str, Any]:
+    """One judged item, for a program."""
+    shown = {
+        "id": one.item.id,
+        "question": one.item.question,
+        "kind": one.item.kind,
+        "gold": one.item.golds[0],
+        "answer": one.answer,
+        "read": one.read,
+        "credit": one.credit,
+    }
+    return shown if one.error is None else shown | {"error": one.error}
+
+
+def wilson(right: float, of: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share, in percent; (0, 100) of nothing."""
+    if of == 0:
+        return 0.0, 100.0
+    share, z2 = right / of, Z95**2
+    middle = (share + z2 / (2 * of)) / (1 + z2 / of)
+    reach = Z95 * sqrt(share * (1 - share) / of + z2 / (4 * of**2)) / (1 + z2 / of)
+    return 100 * max(0.0, middle - reach), 100 * min(1.0, middle + reach)
+
+
+def rows(report: Report) -> list[tuple[str, str, str]]:
+    """(figure, value, floor) lines of the table, the headline first, counts beside their kind."""
+    order = [report.headline, *(name for name in report.metrics if name != report.headline)]
+    lines = []
+    for name in order:
+        if name.startswith("n."):
+            continue
+        kind = name.partition(".")[2]
+        count = report.metrics.get(f"n.{kind}")
+        label = f"{name} ({count:.0f})" if count is not None else name
+        floor = f"{report.floor[name]:.2f}" if name in report.floor else ""
+        lines.append((label, f"{report.metrics[name]:.2f}", floor))
+    return lines
+
+
+def confusion(judged: Sequence[Judged], most: int = 16) -> tuple[list[str], list[list[int]]] | None:
+    """(labels, counts of gold by read), for tasks with few true answers; None for others.
+
+    The last column, "other", is for answers that are never the truth.
+    """
+    golds = sorted({one.item.golds[0] for one in judged})
+    if not 1 < len(golds) <= most:
+        return None
+    place = {gold: index for index, gold in enumerate(golds)}
+    counts = [[0] * (len(golds) + 1) for _ in golds]
+    for one in judged:
+        counts[place[one.item.golds[0]]][place.get(one.read, len(golds))] += 1
+    return golds, counts
+
+
+def commonest_misses(judged: Sequence[Judged], most: int = 20) -> list[tuple[str, str, int]]:
+    """(gold, read instead, how often), the commonest first."""
+    missed = Counter((one.item.golds[0], one.read) for one in judged if one.credit == 0)
+    ordered = sorted(missed.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [(gold, read, count) for (gold, read), count in ordered[:most]]
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write the JSON whole or not at all."""
+    write_whole(path, json.dumps(report.as_json(), indent=1, ensure_ascii=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file aside, then give it its name."""
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
