@@ -20,10 +20,10 @@ from neva.model.keys import BODY
 from neva.model.provenance import Provenance, read_provenance
 from neva.model.shapes import expected_shapes, text_config, vision_config
 from neva.model.weights import TensorFiles, read_weights, sha256_weights, tensor_entries
+from neva.prompts import TEMPLATES, Template, stop_ids
 
 if TYPE_CHECKING:
     from neva.images import PixelRecipe
-    from neva.prompts import Template
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -67,10 +67,8 @@ class Checkpoint:
         return cls(folder, config, provenance)
 
     @cached_property
-    def template(self) -> "Template":
+    def template(self) -> Template:
         """The prompt template that `neva.json` names (or that was guessed, see provenance)."""
-        from neva.prompts import TEMPLATES
-
         name = self.provenance.template
         if name not in TEMPLATES:
             known = ", ".join(TEMPLATES)
@@ -108,11 +106,7 @@ class Checkpoint:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end an answer: the template's stop where it is one token, and every EOS."""
-        ids = set(self._eos_ids())
-        for text in (self.template.stop,):
-            if text and (found := self.tokenizer.token_to_id(text)) is not None:
-                ids.add(found)
-        return tuple(sorted(ids))
+        return tuple(sorted({*self._eos_ids(), *stop_ids(self.template, self.tokenizer)}))
 
     @cached_property
     def pixels(self) -> "PixelRecipe":

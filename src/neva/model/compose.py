@@ -1,0 +1,172 @@
+"""Join a CLIP, a fresh projector and a GPT into a checkpoint that transformers loads as LLaVA.
+
+The checkpoint is put together from tensors by their disk names; no LLaVA model is built, so that no
+version of transformers has a say in what is written.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from tokenizers import AddedToken
+from torch import Tensor
+
+from neva.errors import CheckpointError
+from neva.model.arrays import as_array
+from neva.model.checkpoint import Checkpoint
+from neva.model.files import check_free, write_json, written_aside
+from neva.model.keys import HEAD, PROJECTOR
+from neva.model.language import Language, read_language
+from neva.model.processor import IMAGE_TOKEN, ProcessorFacts, write_processor
+from neva.model.projector import ACTIVATIONS, ProjectorKind, check_kind, fresh_projector
+from neva.model.provenance import Aspect, Provenance
+from neva.model.shapes import expected_shapes, text_config
+from neva.model.vision import Vision, read_vision
+from neva.model.weights import write_tensors
+from neva.prompts import TEMPLATES, stop_ids
+
+DType = Literal["bfloat16", "float32"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint is made of, read and checked."""
+
+    vision: Vision
+    language: Language
+    image_token_id: int
+
+
+def compose(
+    vision: str | Path,
+    language: str | Path,
+    projector: ProjectorKind,
+    out: Path,
+    template: str = "v1",
+    feature_layer: int = -2,
+    aspect: Aspect = "pad",
+    dtype: DType = "bfloat16",
+    seed: int = 0,
+) -> Checkpoint:
+    """Write a checkpoint to `out`, which must not exist, and return it opened.
+
+    `vision` and `language` are directories or hub names; `language` may be a GGUF file. The
+    projector is fresh (`fresh_projector`), the rest is as it was. CheckpointError for anything that
+    does not fit, and then nothing is left at `out`.
+    """
+    _check_words(projector, template, aspect, dtype)
+    check_free(out)
+    kind = getattr(torch, dtype)
+    seen, spoken = read_vision(vision, kind), read_language(language, kind)
+    if not -seen.config["num_hidden_layers"] <= feature_layer <= seen.config["num_hidden_layers"]:
+        raise CheckpointError(f"{vision}: its vision tower has no layer {feature_layer}.")
+    parts = Parts(seen, spoken, _add_image_token(spoken))
+    config = _config(parts, projector, feature_layer, dtype)
+    tensors = {**seen.tensors, **_with_image_row(spoken, parts.image_token_id)}
+    target = float(tensors[spoken.embedding].float().pow(2).mean().sqrt())
+    width = int(text_config(config)["hidden_size"])
+    fresh = fresh_projector(
+        projector, seen.probe_features(feature_layer, seed), width, target, seed
+    )
+    tensors |= {PROJECTOR + name: tensor.to(kind) for name, tensor in fresh.items()}
+    with written_aside(out) as folder:
+        _write(folder, parts, config, tensors, template, aspect)
+        Provenance(stage="composed", template=template, aspect=aspect, projector=projector).write(
+            folder
+        )
+        Checkpoint.open(folder)  # what is not whole never gets its name
+    return Checkpoint.open(out)
+
+
+def _check_words(projector: str, template: str, aspect: str, dtype: str) -> None:
+    check_kind(projector)
+    for value, known, noun in (
+        (template, tuple(TEMPLATES), "template"),
+        (aspect, get_args(Aspect), "aspect"),
+        (dtype, get_args(DType), "dtype"),
+    ):
+        if value not in known:
+            raise CheckpointError(
+                f"There is no {noun} {value!r}; choose one of: {', '.join(known)}."
+            )
+
+
+def _add_image_token(language: Language) -> int:
+    """The id of the image token, added to the tokenizer as special if it is not there yet."""
+    tokenizer = language.tokenizer
+    tokenizer.add_special_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)])
+    found = tokenizer.token_to_id(IMAGE_TOKEN)
+    if found is None:
+        raise CheckpointError(f"{language.source}: its tokenizer does not take a new token.")
+    return found
+
+
+def _with_image_row(language: Language, image_token_id: int) -> dict[str, Tensor]:
+    """The language model's tensors with rows up to the image token's; new rows are the old's mean.
+
+    The vocabulary grows by what is needed and no more. As a mean, the image token's logit is never
+    the largest.
+    """
+    tensors = dict(language.tensors)
+    for name in {language.embedding, HEAD} & tensors.keys():
+        rows = tensors[name]
+        wanted = image_token_id + 1 - rows.shape[0]
+        if wanted > 0:
+            mean = rows.float().mean(0, keepdim=True).to(rows.dtype)
+            tensors[name] = torch.cat([rows, mean.expand(wanted, -1)])
+    return tensors
+
+
+def _config(
+    parts: Parts, projector: ProjectorKind, feature_layer: int, dtype: DType
+) -> dict[str, Any]:
+    """`config.json`, with `dtype` under both names that versions of transformers know."""
+    text = dict(parts.language.config)
+    rows = parts.language.tensors[parts.language.embedding].shape[0]
+    text["vocab_size"] = max(rows, parts.image_token_id + 1)
+    vision = dict(parts.vision.config)
+    for record in (text, vision):
+        record["dtype"] = record["torch_dtype"] = dtype
+    return {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "dtype": dtype,
+        "torch_dtype": dtype,
+        "image_token_index": parts.image_token_id,
+        "image_seq_length": (vision["image_size"] // vision["patch_size"]) ** 2,
+        "projector_hidden_act": ACTIVATIONS[projector],
+        "multimodal_projector_bias": True,
+        "vision_feature_layer": feature_layer,
+        "vision_feature_select_strategy": "default",
+        "tie_word_embeddings": parts.language.tied,
+        "text_config": text,
+        "vision_config": vision,
+    }
+
+
+def _write(
+    folder: Path,
+    parts: Parts,
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    template: str,
+    aspect: Aspect,
+) -> None:
+    """Write everything but `neva.json`."""
+    language, vision = parts.language, parts.vision
+    stops = stop_ids(TEMPLATES[template], language.tokenizer)
+    facts = ProcessorFacts(
+        image_size=vision.config["image_size"],
+        patch_size=vision.config["patch_size"],
+        mean=vision.mean,
+        std=vision.std,
+        aspect=aspect,
+        context=int(text_config(config)["max_position_embeddings"]),
+        special=language.special,
+        eos_ids=sorted({*language.eos_ids, *stops}),
+        image_token_id=parts.image_token_id,
+    )
+    write_json(folder / "config.json", config)
+    write_processor(folder, facts, language.tokenizer, TEMPLATES[template])
+    write_tensors(folder, {name: as_array(tensors[name]) for name in expected_shapes(config)})
