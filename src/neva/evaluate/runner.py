@@ -143,6 +143,5 @@ def look_at(item: Item, look: Callable[[Path], RGBImage]) -> RGBImage:
         return look(item.image)
     except ImageError as error:
         raise DataError(
-            f"{item.image} of question {item.id!r}: {error} Put the right file there; "
-            "the run goes on from there."
+            f"question {item.id!r}: {error} (the run can go on once the right file is there)"
         ) from None

@@ -1,0 +1,71 @@
+"""What a finished run says: JSON for programs, a page for people."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from neva.evaluate import Item, Judged, Report
+from neva.evaluate.page import page
+from neva.evaluate.report import commonest_misses, confusion, rows, wilson, write_json
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (200, 100), "red").save(path)
+    said = [("yes", "yes"), ("yes", "no"), ("no", "no"), ("no", "<b>no way</b>"), ("no", "no")]
+    judged = [
+        Judged(Item(str(n), "is it <red>?", path, (gold,), "k"), read, read, float(gold == read))
+        for n, (gold, read) in enumerate(said)
+    ]
+    return Report(
+        task="toy",
+        summary="Toy.",
+        headline="accuracy",
+        asked={"suffix": "\nShort.", "baseline": "none"},
+        total=9,
+        metrics={"n.k": 5.0, "accuracy.k": 60.0, "accuracy": 60.0},
+        floor={"accuracy": 50.0},
+        judged=judged,
+        seconds=2.0,
+    )
+
+
+def test_json_holds_figures_and_every_answer(report: Report, tmp_path: Path) -> None:
+    write_json(report, tmp_path / "out.json")
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["headline"] == {"name": "accuracy", "value": 60.0}
+    assert (found["questions"], found["of"], found["errors"]) == (5, 9, 0)
+    assert found["asked"]["suffix"] == "\nShort."
+    assert [answer["credit"] for answer in found["answers"]] == [1, 0, 1, 0, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "out.json"]
+
+
+def test_rows_put_the_headline_first_and_counts_beside(report: Report) -> None:
+    assert rows(report) == [("accuracy", "60.00", "50.00"), ("accuracy.k (5)", "60.00", "")]
+
+
+def test_confusion(report: Report) -> None:
+    assert confusion(report.judged) == (["no", "yes"], [[2, 0, 1], [1, 1, 0]])
+    assert confusion(report.judged, most=1) is None
+    assert commonest_misses(report.judged) == [("no", "<b>no way</b>", 1), ("yes", "no", 1)]
+
+
+def test_page_stands_alone_and_escapes(report: Report) -> None:
+    html = page(report)
+    assert html.count("data:image/png;base64,") == 5
+    assert "is it &lt;red&gt;?" in html
+    assert "<b>no way" not in html
+    assert "Misses (2)" in html
+    assert "Hits (3)" in html
+    assert "http" not in html
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "low", "high"),
+    [(50, 100, 40.4, 59.6), (0, 10, 0.0, 27.8), (10, 10, 72.2, 100.0), (0, 0, 0.0, 100.0)],
+)
+def test_wilson(right: int, of: int, low: float, high: float) -> None:
+    assert wilson(right, of) == pytest.approx((low, high), abs=0.06)
