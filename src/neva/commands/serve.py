@@ -1,0 +1,105 @@
+"""`neva serve`: a model behind NVIDIA's API for neva-22b and OpenAI's, with a page for people."""
+
+import os
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from neva.engine import open_engine
+from neva.engine.protocol import Engine
+from neva.nano import default_checkpoint
+from neva.server.app import create_app
+from neva.server.auth import Keys
+from neva.server.listen import LOOPBACK_NAMES, bind, check_exposure, listen, server_for
+from neva.server.logs import log_to_stderr
+from neva.server.settings import Limits, Settings
+
+KEY = "NEVA_API_KEY"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    auto = "auto"
+    text = "text"
+    json = "json"
+
+
+def serve(
+    model: Path | None = typer.Option(None, help="Checkpoint; the default model if left out."),
+    host: str = typer.Option("127.0.0.1", help="Address; another than loopback needs API keys."),
+    port: int = typer.Option(8000, min=1, max=65535, help="Port."),
+    engine: str = typer.Option("openvino", help="openvino (needs no torch) or torch."),
+    precision: str | None = typer.Option(None, help="Engine precision: fp32, bf16, int8, int4."),
+    api_key_file: Path | None = typer.Option(
+        None, help=f"File of 'name sha256-of-key' lines. One key may also be in ${KEY}."
+    ),
+    cors: list[str] = typer.Option([], help="Origin whose pages may call the API (repeatable)."),
+    max_running: int = typer.Option(Limits.running, min=1, help="Answers in the engine at once."),
+    max_waiting: int = typer.Option(Limits.waiting, min=0, help="Answers waiting; more get 429."),
+    data: Path | None = typer.Option(None, help="Folder of assets; a temporary one if left out."),
+    log: LogFormat = typer.Option(LogFormat.auto, help="Form of the log lines on stderr."),
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; answers under way are finished first."""
+    keys = read_keys(api_key_file)
+    settings = Settings(
+        host=host,
+        port=port,
+        keys=keys,
+        hosts=() if keys else (*LOOPBACK_NAMES, host),
+        cors=tuple(cors),
+        data=data,
+        limits=Limits(running=max_running, waiting=max_waiting),
+    )
+    check_exposure(settings)
+    log_to_stderr(log.value)
+
+    def open_it() -> Engine:
+        return open_engine(model or default_checkpoint(), engine, precision)
+
+    run(settings, open_it)
+
+
+def run(settings: Settings, open_it: Callable[[], Engine]) -> None:
+    """Bind, tell where, load, serve, drain. Raises what kept the engine from opening."""
+    console = Console(stderr=True, highlight=False)
+    failures: list[Exception] = []
+    start = time.perf_counter()
+
+    def opened(failure: Exception | None) -> None:
+        if failure is not None:
+            failures.append(failure)
+            server.should_exit = True
+            return
+        console.print(f"[green]ready[/] after {time.perf_counter() - start:.1f} s")
+
+    with bind(settings.host, settings.port) as bound:
+        server = server_for(create_app(open_it, settings, opened))
+        listen(server, bound, lambda: console.print(banner(settings)))
+    if failures:
+        raise failures[0]
+
+
+def read_keys(file: Path | None) -> Keys:
+    """The keys of the file and of the environment."""
+    keys = Keys.read(file) if file else Keys()
+    single = os.environ.get(KEY, "").strip()
+    return keys.with_key("environment", single) if single else keys
+
+
+def banner(settings: Settings) -> str:
+    """Where everything is."""
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{name}:{settings.port}"
+    need = "Authorization: Bearer KEY" if settings.keys else "no key needed from this machine"
+    return (
+        f"[bold]NeVA[/] is loading the model; meanwhile it listens ({need})\n"
+        f"  page     {base}/\n"
+        f"  NVIDIA   {base}/v1/vlm/nvidia/neva-22b\n"
+        f"  OpenAI   {base}/v1\n"
+        f"  docs     {base}/docs"
+    )

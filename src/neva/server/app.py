@@ -1,0 +1,99 @@
+"""The whole server as one ASGI app: `create_app(engine, settings)`.
+
+`engine` is an engine, or a function that opens one: then the app answers at once (live, but not
+ready) and loads the engine beside. Any order of routers works; the porter goes around all of them.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
+
+from neva.engine.protocol import Engine
+from neva.server.assets import Assets, asset_routes
+from neva.server.content import Door
+from neva.server.desk import Desk
+from neva.server.errors import add_error_handlers
+from neva.server.health import health_routes, release
+from neva.server.nvidia import nvidia_routes
+from neva.server.openai import openai_routes
+from neva.server.pages import page_routes
+from neva.server.porter import Porter
+from neva.server.settings import Settings
+
+log = logging.getLogger("neva.server")
+
+ABOUT = """Ask a vision-language model about images, by NVIDIA's API for `neva-22b` or by OpenAI's.
+
+Images come as data URIs, as `<img src="data:...">` tags in the text, or as uploaded assets."""
+
+
+def create_app(
+    engine: Engine | Callable[[], Engine],
+    settings: Settings | None = None,
+    opened: Callable[[Exception | None], None] | None = None,
+) -> FastAPI:
+    """The app around `engine`; `opened` hears when the engine is open, or why it could not be.
+
+    An engine that was given open stays open when the app ends; one opened here is closed here.
+    """
+    settings = settings or Settings()
+    desk = Desk(engine, settings)
+    assets = Assets(settings)
+    door = Door(settings, assets)
+
+    async def load() -> None:
+        failure: Exception | None = None
+        try:
+            await desk.open()
+        except Exception as error:
+            failure = error
+            log.error("the engine could not be opened: %s", type(error).__name__)
+        if opened is not None:
+            opened(failure)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(load())
+        if not callable(engine):
+            await loading
+        try:
+            yield
+        finally:
+            await loading
+            await desk.close()
+            assets.close()
+
+    app = FastAPI(
+        title="NeVA",
+        version=release(),
+        description=ABOUT,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.desk = desk
+    add_error_handlers(app)
+    bearer = HTTPBearer(auto_error=False, description="An API key of this server, if it has keys")
+    for router in (
+        nvidia_routes(desk, door),
+        openai_routes(desk, door),
+        asset_routes(assets),
+        health_routes(desk),
+    ):
+        app.include_router(router, dependencies=[Depends(bearer)])
+    app.include_router(page_routes())
+    app.add_middleware(Porter, settings=settings)
+    if settings.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "nvcf-reqid"],
+        )
+    return app

@@ -1,0 +1,125 @@
+"""An answer in the shape that NVIDIA's route and OpenAI's chat completions share.
+
+The chunks keep the rules of docs/server.md: `delta.content` is a string in every one of them,
+`finish_reason` and `usage` come with the last content, and a chunk without choices comes only to
+those who asked for it.
+"""
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neva.engine.protocol import Chunk, Finish, Usage
+from neva.errors import EngineError
+from neva.server.sse import DONE, event
+
+REASONS: Mapping[Finish, str] = {
+    "stop": "stop",
+    "length": "length",
+    "cancelled": "length",  # only we cancel an answer that is still read: it ran out of time
+    "error": "error",
+}
+SORRY = "the engine could not finish the answer; try again"
+
+Heard = AsyncIterator[tuple[int, Chunk]]
+
+
+def usage_dict(prompt: int, completion: int) -> dict[str, int]:
+    """OpenAI's usage."""
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+@dataclass
+class Tally:
+    """Tokens of all choices: the prompt counts once, as it does at OpenAI."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    def add(self, usage: Usage | None) -> None:
+        """Count one finished choice."""
+        if usage is not None:
+            self.prompt = usage.prompt_tokens
+            self.completion += usage.completion_tokens
+
+    def as_dict(self) -> dict[str, int]:
+        """The usage of the response."""
+        return usage_dict(self.prompt, self.completion)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The head of one response, the same in all its chunks."""
+
+    model: str
+    fingerprint: str
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+        }
+
+    async def whole(self, heard: Heard, choices: int) -> dict[str, Any]:
+        """The response when everything is said; EngineError if a choice failed."""
+        texts, reasons, tally = [""] * choices, ["stop"] * choices, Tally()
+        async for index, chunk in heard:
+            texts[index] += chunk.text
+            if chunk.finish == "error":
+                raise EngineError(chunk.error or SORRY)
+            if chunk.finish is not None:
+                reasons[index] = REASONS[chunk.finish]
+                tally.add(chunk.usage)
+        said = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": text},
+                "logprobs": None,
+                "finish_reason": reason,
+            }
+            for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+        ]
+        return {**self._head("chat.completion"), "choices": said, "usage": tally.as_dict()}
+
+    def _chunk(self, index: int, chunk: Chunk, first: bool) -> dict[str, Any]:
+        delta = {"role": "assistant", "content": chunk.text} if first else {"content": chunk.text}
+        reason = None if chunk.finish is None else REASONS[chunk.finish]
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        data = {**self._head("chat.completion.chunk"), "choices": [choice]}
+        if chunk.finish == "error":
+            data["error"] = {
+                "message": chunk.error or SORRY,
+                "type": "server_error",
+                "param": None,
+                "code": 503,
+            }
+        return data
+
+    async def events(self, heard: Heard, choices: int, include_usage: bool) -> AsyncIterator[bytes]:
+        """The response as server-sent events."""
+        begun: set[int] = set()
+        finished, tally = 0, Tally()
+        async for index, chunk in heard:
+            data = self._chunk(index, chunk, index not in begun)
+            begun.add(index)
+            if chunk.finish is not None:
+                finished += 1
+                tally.add(chunk.usage)
+                if finished == choices:
+                    data["usage"] = tally.as_dict()
+            yield event(data)
+        if include_usage:
+            head = self._head("chat.completion.chunk")
+            yield event({**head, "choices": [], "usage": tally.as_dict()})
+        yield DONE

@@ -1,0 +1,174 @@
+"""Messages of every form in the field -> one Conversation and its images. Runs in reading threads.
+
+An image may be a content part (a string or an object), an `<img src="...">` tag in a string or in a
+text part, a data URI, an asset id or an allowed URL: all become an ImageSlot and an RGBImage. Text
+that merely looks like an image placeholder stays text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from starlette.requests import Request
+
+from neva.errors import ImageError, PromptError
+from neva.images import ImageSource, RGBImage, read_image, split_tags
+from neva.prompts.conversation import Conversation, ImageSlot, Part, Role, Turn
+from neva.server.assets import Assets
+from neva.server.errors import ApiError
+from neva.server.schemas import Content, ImagePart, Message
+from neva.server.settings import Settings
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a request says; `images[slot.index]` belongs to `slot`."""
+
+    conversation: Conversation
+    images: tuple[RGBImage, ...]
+
+
+class Images:
+    """The images of one request, opened for its owner as they are met."""
+
+    def __init__(self, owner: str, settings: Settings, assets: Assets) -> None:
+        self._owner = owner
+        self._limit = settings.limits.images
+        self._assets = assets
+        self._opened: list[RGBImage] = []
+
+    def take(self, url: str) -> ImageSlot:
+        """Open the image behind `url`; ApiError or ImageError says which one and why not."""
+        number = len(self._opened) + 1
+        if number > self._limit:
+            raise ApiError(422, f"at most {self._limit} images per request", "messages")
+        try:
+            self._opened.append(self._open(ImageSource(url.strip())))
+        except ImageError as error:
+            raise ApiError(error.status, f"image {number}: {error}", "messages") from None
+        return ImageSlot(number - 1)
+
+    def all(self) -> tuple[RGBImage, ...]:
+        """What was opened, in the order of the slots."""
+        return tuple(self._opened)
+
+    def _open(self, source: ImageSource) -> RGBImage:
+        if source.asset_id is not None:
+            try:
+                return read_image(self._assets.image(self._owner, source.asset_id))
+            except ImageError:
+                raise ImageError(
+                    f"asset {source.asset_id[:40]} is not a PNG, JPEG, WebP or GIF that can be read"
+                ) from None
+        if source.is_data:
+            return read_image(source.data())
+        if source.url[:7].lower() == "http://" or source.url[:8].lower() == "https://":
+            raise ImageError(
+                "this server fetches no images from URLs; send it as data:image/...;base64,..."
+            )
+        raise ImageError(
+            "the image is neither a data URI (data:image/png;base64,...) nor an asset "
+            "(data:image/png;asset_id,ID)"
+        )
+
+
+class Door:
+    """Gives every request its `Images`."""
+
+    def __init__(self, settings: Settings, assets: Assets) -> None:
+        self._settings = settings
+        self._assets = assets
+
+    def for_request(self, http: Request) -> Images:
+        """The images of `http`, which belong to its key."""
+        return Images(http.state.owner, self._settings, self._assets)
+
+
+def read_messages(
+    messages: Sequence[Message], labels: Mapping[str, int] | None, images: Images
+) -> Said:
+    """The conversation and its opened images.
+
+    System messages come first. Messages of the same role in a row are one turn. A last assistant
+    message is the beginning of the answer; `labels` there or beside the messages steer it.
+    """
+    spoken = [message for message in messages if message.role not in ("system", "developer")]
+    system = _system(messages[: len(messages) - len(spoken)], messages)
+    turns: list[Turn] = []
+    for number, message in enumerate(spoken, 1):
+        if message.content is None and (message.role == "user" or number < len(spoken)):
+            raise PromptError("content may be left out of a last assistant message only")
+        turn = Turn(_role(message), _parts(message.content, images), message.labels)
+        if turns and turns[-1].role == turn.role:
+            joined = _joined(turns[-1].parts, turn.parts)
+            turns[-1] = replace(turns[-1], parts=joined, labels=turn.labels or turns[-1].labels)
+        else:
+            turns.append(turn)
+    if not turns or turns[0].role != "user":
+        raise PromptError("the first message after the system's must be the user's")
+    if labels:
+        if turns[-1].role == "user":
+            turns.append(Turn("assistant", ()))
+        turns[-1] = replace(turns[-1], labels=turns[-1].labels or dict(labels))
+    turns = [replace(t, parts=arranged(t.parts)) if t.role == "user" else t for t in turns]
+    return Said(Conversation(tuple(turns), system), images.all())
+
+
+def _role(message: Message) -> Role:
+    return "user" if message.role == "user" else "assistant"
+
+
+def _system(leading: Sequence[Message], messages: Sequence[Message]) -> str | None:
+    """The system messages' text; None without any. PromptError if one comes late or has images."""
+    total = sum(message.role in ("system", "developer") for message in messages)
+    if sum(message.role in ("system", "developer") for message in leading) != total:
+        raise PromptError("system messages must come before all others")
+    texts: list[str] = []
+    for message in leading:
+        for piece in _pieces(message.content):
+            if not isinstance(piece, str):
+                raise PromptError("a system message cannot hold an image; put it into a user's")
+            texts.append(piece)
+    return "\n\n".join(texts) if leading else None
+
+
+def _pieces(content: Content | None) -> list[str | ImageSource]:
+    """Content of any form as texts and image sources, in order."""
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return split_tags(content)
+    pieces: list[str | ImageSource] = []
+    for part in content:
+        if isinstance(part, ImagePart):
+            pieces.append(ImageSource(part.url))
+        else:
+            pieces.extend(split_tags(part.text))
+    return pieces
+
+
+def _parts(content: Content | None, images: Images) -> tuple[Part, ...]:
+    return tuple(
+        piece if isinstance(piece, str) else images.take(piece.url) for piece in _pieces(content)
+    )
+
+
+def _joined(first: tuple[Part, ...], second: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Two messages as one turn, on lines of their own."""
+    return (*first, "\n", *second) if first and second else first or second
+
+
+def arranged(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """A user's turn as the model was trained on it: images, a line break, the text.
+
+    That is LLaVA's order, whichever way round it was sent. Images between texts stay there.
+    """
+    slots = [part for part in parts if isinstance(part, ImageSlot)]
+    places = [place for place, part in enumerate(parts) if isinstance(part, ImageSlot)]
+    if not slots or places != list(range(places[0], places[0] + len(places))):
+        return parts
+    text = "".join(part for part in parts if isinstance(part, str))
+    before, after = parts[: places[0]], parts[places[-1] + 1 :]
+    if any(str(part).strip() for part in before) and any(str(part).strip() for part in after):
+        return parts
+    text = text.strip()
+    return (*slots, f"\n{text}") if text else tuple(slots)

@@ -1,0 +1,145 @@
+"""The desk between HTTP and the engine: a place, images read off the event loop, answers heard.
+
+Holds the engine, which may still be loading, and what all routes share.
+"""
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from neva.engine.protocol import Chunk, Engine, EngineInfo, Request, Stream
+from neva.server.errors import ApiError
+from neva.server.limits import Admission
+from neva.server.listening import Listener
+from neva.server.metrics import Metrics, Stopwatch
+from neva.server.settings import Settings
+
+T = TypeVar("T")
+OpenEngine = Callable[[], Engine]
+
+
+class Desk:
+    """One server's engine, admission and reading threads."""
+
+    def __init__(self, engine: Engine | OpenEngine, settings: Settings) -> None:
+        self.settings = settings
+        self.admission = Admission(settings.limits)
+        self._source = engine
+        self._engine: Engine | None = None if callable(engine) else engine
+        self._metrics: Metrics | None = None
+        self.failure: str | None = None
+        self.draining = False
+        self._readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="neva-reader")
+
+    async def open(self) -> None:
+        """Load the engine, if it was given as something to load; NevaError passes through."""
+        if self._engine is None and callable(self._source):
+            try:
+                self._engine = await asyncio.to_thread(self._source)
+            except Exception as error:
+                self.failure = str(error)
+                raise
+
+    async def close(self) -> None:
+        """Free the engine and the threads."""
+        self.draining = True
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        if self._engine is not None and callable(self._source):
+            await asyncio.to_thread(self._engine.close)
+
+    @property
+    def ready(self) -> bool:
+        """Can a request be answered now?"""
+        return self._engine is not None and not self.draining
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; ApiError 503 while it loads or when it failed to."""
+        if self._engine is None or self.draining:
+            why = "is shutting down" if self.draining else "is still loading the model"
+            if self.failure:
+                why = "could not load the model; its log tells why"
+            raise ApiError(503, f"the server {why}", headers={"Retry-After": "2"})
+        return self._engine
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is served."""
+        return self.engine.info
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics, made when the model's name is known."""
+        if self._metrics is None:
+            name = self._engine.info.name if self._engine else "loading"
+            metrics = Metrics(name, self.settings.limits.running)
+            metrics.watch(lambda: self.admission.running, lambda: self.admission.waiting)
+            if self._engine is None:
+                return metrics
+            self._metrics = metrics
+        return self._metrics
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Do `work` in a reading thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+    @asynccontextmanager
+    async def answers(
+        self, choices: int, prepare: Callable[[], Sequence[Request]]
+    ) -> AsyncIterator[AsyncIterator[tuple[int, Chunk]]]:
+        """The `choices` answers to what `prepare` makes (in a reading thread), under way.
+
+        Leaving the context cancels what still runs. ApiError 429 when there is no place, 503 when
+        none came free in time; NevaError for a request that can never be answered.
+        """
+        engine, limits = self.engine, self.settings.limits
+        watches = [Stopwatch(self.metrics) for _ in range(choices)]
+        asked = time.monotonic()
+        try:
+            place = self.admission.place(choices)
+            async with place:
+                self.metrics.queued(time.monotonic() - asked)
+                requests = await self.read(prepare)
+                self.metrics.read(len(requests[0].images), time.monotonic() - asked)
+                listener = Listener(await self._start(engine, requests))
+                loop = asyncio.get_running_loop()
+                alarm = loop.call_later(limits.answer_seconds, listener.cancel)
+                try:
+                    yield _watched(listener, watches)
+                finally:
+                    alarm.cancel()
+                    listener.cancel()
+        except ApiError as error:
+            if error.status_code == 429:
+                self.metrics.refused()
+            raise
+
+    async def _start(self, engine: Engine, requests: Sequence[Request]) -> list[Stream]:
+        """Hand `requests` to the engine; if we are cancelled meanwhile, its streams are too."""
+        work = functools.partial(engine.generate, requests)
+        started = asyncio.get_running_loop().run_in_executor(self._readers, work)
+        try:
+            return await asyncio.shield(started)
+        except asyncio.CancelledError:
+            started.add_done_callback(_cancel_streams)
+            raise
+
+
+def _cancel_streams(started: "asyncio.Future[list[Stream]]") -> None:
+    """Cancel streams that were made for a client who had already left."""
+    if not started.cancelled() and started.exception() is None:
+        for stream in started.result():
+            stream.cancel()
+
+
+async def _watched(
+    listener: Listener, watches: Sequence[Stopwatch]
+) -> AsyncIterator[tuple[int, Chunk]]:
+    """The listener's chunks, timed."""
+    async for index, chunk in listener:
+        watches[index].heard(chunk)
+        yield index, chunk

@@ -1,0 +1,79 @@
+"""What load balancers, fleets and people ask about the server itself, under NIM's paths."""
+
+from importlib import metadata
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from neva.server.desk import Desk
+
+API_VERSION = "1.0.0"
+LICENSE = "Apache-2.0"
+
+
+def release() -> str:
+    """The installed version of NeVA."""
+    try:
+        return metadata.version("neva-vlm")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+def _license() -> dict[str, Any]:
+    """Name and text of the server's licence; the model's own is in its card."""
+    files = metadata.files("neva-vlm") or [] if release() != "0+unknown" else []
+    texts = [file.read_text() for file in files if file.name.upper().startswith("LICENSE")]
+    return {"name": LICENSE, "path": "LICENSE", "type": "text", "content": (texts or [LICENSE])[0]}
+
+
+def health_routes(desk: Desk) -> APIRouter:
+    """Health, version, metadata, licence and metrics."""
+    router = APIRouter(tags=["Server"])
+
+    @router.get("/v1/health/live", summary="The process lives; the model may still be loading")
+    @router.get("/ping", include_in_schema=False)
+    async def live() -> dict[str, str]:
+        return {"object": "health.response", "message": "Service is live."}
+
+    @router.get("/v1/health/ready", summary="200 when a request can be answered, else 503")
+    @router.get("/health", include_in_schema=False)
+    async def ready() -> Response:
+        if desk.ready:
+            return JSONResponse({"object": "health.response", "message": "Service is ready."})
+        why = (desk.failure and "Service could not load the model.") or "Service is not ready."
+        return JSONResponse({"object": "health.response", "message": why}, 503)
+
+    @router.get("/v1/version", summary="The release and the API's version")
+    @router.get("/version", include_in_schema=False)
+    async def version() -> dict[str, str]:
+        return {"release": release(), "api": API_VERSION, "version": release()}
+
+    @router.get("/v1/license", summary="The server's licence")
+    async def license_() -> dict[str, Any]:
+        return _license()
+
+    @router.get("/v1/metadata", summary="What is served, by which engine, how exactly")
+    async def about(request: Request) -> dict[str, Any]:
+        info = desk.info
+        return {
+            "version": release(),
+            "modelInfo": [{"modelUrl": info.name, "shortName": info.name}],
+            "assetInfo": [info.name],
+            "licenseInfo": {"name": LICENSE, "url": str(request.url_for("license_"))},
+            "profile": {
+                "engine": info.engine,
+                "precision": info.precision,
+                "device": info.device,
+                "context": info.context,
+                "image_tokens": info.image_tokens,
+                "reproducible": info.reproducible,
+            },
+        }
+
+    @router.get("/v1/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(desk.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return router

@@ -1,0 +1,62 @@
+"""NVIDIA's hosted route, served here: `POST /v1/vlm/nvidia/neva-22b`."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from neva.engine.protocol import EngineInfo, Sampling
+from neva.server.content import Door, read_messages
+from neva.server.desk import Desk
+from neva.server.reply import Asked, reply
+from neva.server.schemas import NvidiaRequest, Stop
+
+NAME = "nvidia/neva-22b"
+
+
+def stops(stop: Stop | None) -> tuple[str, ...]:
+    """`stop` as a tuple, whichever way it was written."""
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def sampling(top_p: float, **others: Any) -> Sampling:
+    """The sampling; top_p 0 leaves only the likeliest token, which is temperature 0."""
+    if top_p == 0:
+        return Sampling(**{**others, "temperature": 0.0})
+    return Sampling(top_p=top_p, **others)
+
+
+def default_tokens(info: EngineInfo) -> int:
+    """`max_tokens` of a request that has none: NVIDIA's 1024, less where the context is small."""
+    return min(Sampling.max_tokens, max(1, info.context // 2))
+
+
+def nvidia_routes(desk: Desk, door: Door) -> APIRouter:
+    """The route and its path."""
+    router = APIRouter(tags=["Multimodal API"])
+
+    @router.post(
+        "/v1/vlm/nvidia/neva-22b",
+        operation_id="invokeFunction",
+        summary="Ask about images, as at ai.api.nvidia.com",
+    )
+    async def ask(body: NvidiaRequest, http: Request) -> Response:
+        images = door.for_request(http)
+        asked = Asked(
+            said=lambda: read_messages(body.messages, body.labels, images),
+            sampling=sampling(
+                body.top_p,
+                temperature=body.temperature,
+                max_tokens=body.max_tokens or default_tokens(desk.info),
+                seed=body.seed,
+                stop=stops(body.stop),
+            ),
+            model=NAME,
+            stream=body.stream,
+            include_usage=bool(body.stream_options and body.stream_options.include_usage),
+        )
+        return await reply(http, desk, asked)
+
+    return router

@@ -1,0 +1,133 @@
+"""The porter: the outermost layer, met by every request before anything of its body is read.
+
+It gives the request its id, checks the Host header and the API key, bounds the body, writes one log
+line, and turns a fault of ours into a 500 that tells nothing. Logs never hold bodies or keys.
+"""
+
+import logging
+import re
+import time
+import traceback
+import uuid
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from neva.server.auth import LOCAL
+from neva.server.errors import ApiError, respond
+from neva.server.limits import bounded, declared_length, too_large
+from neva.server.settings import Settings
+
+log = logging.getLogger("neva.server")
+
+OPEN = ("/", "/docs", "/openapi.json", "/favicon.ico", "/health", "/ping")
+"""Paths that need no key: the pages themselves, and what a load balancer asks."""
+OPEN_BELOW = ("/v1/health/", "/web/", "/v2/nvcf/uploads/")
+"""Prefixes that need no key; an upload's URL carries a signature of its own."""
+
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PORT = re.compile(r":\d+$")
+
+
+def request_id_of(scope: Scope) -> str:
+    """The client's own x-request-id if it is harmless, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ID.fullmatch(text := value.decode("latin-1")):
+            return str(text)
+    return str(uuid.uuid4())
+
+
+class Porter:
+    """ASGI middleware; `scope["state"]` gets `request_id` and `owner`."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 0
+        request_id = request_id_of(scope)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        extra = [*HEADERS, (b"x-request-id", request_id.encode())]
+
+        async def tagged(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *extra]}
+            await send(message)
+
+        request = Request(scope)
+        try:
+            try:
+                state["owner"] = self._owner(request)
+                await self._app(scope, self._receive(request, receive), tagged)
+            except ApiError as error:
+                refusal = respond(
+                    request, error.status_code, str(error.detail), error.param, error.headers
+                )
+                await refusal(scope, receive, tagged)
+        except Exception as error:  # a fault of ours: tell the log, not the client
+            log.error("fault", extra={"request_id": request_id, "fault": _where(error)})
+            if not status:
+                fault = respond(request, 500, "the server failed; the fault is in its log")
+                await fault(scope, receive, tagged)
+        finally:
+            seen = {
+                "request_id": request_id,
+                "owner": state.get("owner"),
+                "method": scope["method"],
+                "path": scope["path"][:200],
+                "status": status,
+                "seconds": round(time.monotonic() - started, 4),
+                **state.get("told", {}),
+            }
+            log.info("request", extra=seen)
+
+    def _owner(self, request: Request) -> str:
+        """Whose request it is; ApiError 401 without a key, 421 for a foreign Host."""
+        hosts = self._settings.hosts
+        name = _PORT.sub("", request.headers.get("host", "").lower())
+        if hosts and name not in hosts:
+            raise ApiError(421, "this server does not answer to that Host name")
+        path = request.url.path
+        if not self._settings.keys or path in OPEN or path.startswith(OPEN_BELOW):
+            return LOCAL
+        if request.method == "OPTIONS":  # a browser's preflight carries no key
+            return LOCAL
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        owner = self._settings.keys.owner(key.strip()) if scheme.lower() == "bearer" else None
+        if owner is None:
+            raise ApiError(
+                401,
+                "a valid API key is needed: send it as `Authorization: Bearer KEY`",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return owner
+
+    def _receive(self, request: Request, receive: Receive) -> Receive:
+        """The body, bounded in bytes and in time."""
+        limits = self._settings.limits
+        upload = request.url.path.startswith("/v2/nvcf/uploads/")
+        limit = limits.asset_bytes if upload else limits.body_bytes
+        length = declared_length(request.scope)
+        if length is not None and length > limit:
+            raise too_large(limit)
+        return bounded(receive, limit, limits.body_seconds)
+
+
+def _where(error: BaseException) -> str:
+    """The kind of a fault and its place, without its message: that may quote a request."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    places = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(error).__name__} in {places}"

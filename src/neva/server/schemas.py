@@ -1,0 +1,178 @@
+"""The requests' shapes, NVIDIA's and OpenAI's: what is checked before any work is done.
+
+Unknown fields are let through in silence, because every client in the field sends some; a known
+field that would change the answer and that we cannot honour is refused.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+MESSAGES = 1024
+INT64 = 2**63
+
+
+def _text(value: str) -> str:
+    """Text that can be encoded: JSON can carry half a surrogate pair, UTF-8 cannot."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode text, without lone surrogates") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_text)]
+StopText = Annotated[Text, Field(min_length=1, max_length=256)]
+Stop = StopText | Annotated[list[StopText], Field(max_length=16)]
+Labels = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")], Annotated[int, Field(ge=0, le=9)]],
+    Field(max_length=16, description="SteerLM attributes 0..9; used by the nvgpt template"),
+]
+Temperature = Annotated[float, Field(ge=0, le=2, strict=True, allow_inf_nan=False)]
+TopP = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-INT64, lt=INT64, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class ImageUrl(BaseModel):
+    """OpenAI's image object; `detail` is accepted and has no effect."""
+
+    url: Text
+    detail: str | None = None
+
+
+class TextPart(BaseModel):
+    """A piece of text. `<img src="data:...">` tags in it are images."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: Text
+
+
+class ImagePart(BaseModel):
+    """An image: a data URI, `data:image/...;asset_id,UUID`, or an allowed http(s) URL."""
+
+    type: Literal["image_url", "input_image"]
+    image_url: Text | ImageUrl
+
+    @property
+    def url(self) -> str:
+        """The URL, whichever way it was written."""
+        return self.image_url if isinstance(self.image_url, str) else self.image_url.url
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Content = Text | Annotated[list[Part], Field(max_length=4096)]
+
+
+class Message(BaseModel):
+    """One message. `content` may be missing only on a last assistant message with `labels`."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Content | None = None
+    labels: Labels | None = None
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MESSAGES)]
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's options of a stream."""
+
+    include_usage: Flag | None = False
+
+
+class NvidiaRequest(BaseModel):
+    """`POST /v1/vlm/nvidia/neva-22b`, with NVIDIA's defaults."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": 'What is this? <img src="data:image/png;base64,..." />',
+                    }
+                ],
+                "max_tokens": 64,
+                "temperature": 0.2,
+                "top_p": 0.7,
+                "seed": 0,
+                "stream": False,
+            }
+        }
+    )
+
+    messages: Messages
+    model: str | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = Field(
+        None, description="1024, or half the model's context where that is less"
+    )
+    temperature: Temperature = 0.2
+    top_p: TopP = 0.7
+    seed: Seed = 0
+    stream: Flag = False
+    stop: Stop | None = None
+    labels: Labels | None = None
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, data: Any) -> Any:
+        """Clients send null for "not set"; messages is the only field without a default."""
+        if isinstance(data, dict):
+            return {k: v for k, v in data.items() if v is not None or k == "messages"}
+        return data
+
+
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "functions": ([],),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "audio": (),
+    "modalities": (["text"],),
+    "response_format": ({"type": "text"},),
+}
+"""OpenAI fields that would change the answer, which no engine honours -> harmless values."""
+
+
+class OpenAIRequest(BaseModel):
+    """`POST /v1/chat/completions`. Sampling defaults: temperature 0.2, top_p 0.7."""
+
+    model: str | None = None
+    messages: Messages
+    max_tokens: Annotated[int, Field(ge=1, le=INT64, strict=True)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=INT64, strict=True)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    seed: Seed | None = Field(None, description="without a seed, every answer draws its own")
+    n: Annotated[int, Field(ge=1, le=8, strict=True)] | None = None
+    stop: Stop | None = None
+    stream: Flag | None = None
+    stream_options: StreamOptions | None = None
+    labels: Labels | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unsupported(cls, data: Any) -> Any:
+        """Say so, rather than answer as if the field had been honoured."""
+        if isinstance(data, dict):
+            refuse(data)
+        return data
+
+    @model_validator(mode="after")
+    def _options_need_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            self.stream_options = None
+        return self
+
+
+def refuse(data: dict[str, Any]) -> None:
+    """ValueError for a field of `UNSUPPORTED` that is set to more than a harmless value."""
+    for name, harmless in UNSUPPORTED.items():
+        value = data.get(name)
+        if value is not None and value not in harmless:
+            raise ValueError(f"{name} is not supported by this server; leave it out")

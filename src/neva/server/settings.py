@@ -1,0 +1,65 @@
+"""Everything an operator may decide about the server, in one frozen place.
+
+Kept apart from the command line, so that a test or another program can make an app without one.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from neva.server.auth import Keys
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and all of them together, may ask of this machine."""
+
+    body_bytes: int = 32 * 1024 * 1024
+    """Longest request body. NVCF allows 5 MB; inline photographs of a phone need more."""
+    body_seconds: float = 60.0
+    """A body that takes longer to arrive is answered with 408 (slow-loris)."""
+    messages: int = 1024
+    """Most messages of one conversation, as on NVIDIA's sibling endpoints."""
+    images: int = 16
+    """Most images of one conversation."""
+    choices: int = 8
+    """Largest `n` of one OpenAI request."""
+    nvidia_max_tokens: int = 1024
+    """Largest `max_tokens` on NVIDIA's route, as hosted; OpenAI's routes go to the context."""
+    running: int = 32
+    """Answers in the engine at once; the engine batches them."""
+    waiting: int = 64
+    """Answers that may wait for a place; one more is answered with 429."""
+    answer_seconds: float = 600.0
+    """Longest time for one answer, waiting included; then it ends with what it has."""
+    send_seconds: float = 30.0
+    """A client that stops reading its stream for so long is disconnected."""
+    asset_bytes: int = 64 * 1024 * 1024
+    """Largest uploaded asset."""
+    assets: int = 256
+    """Most assets that one key may keep at once."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A server's settings. The defaults are right for one person on one machine."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Another than loopback needs API keys."""
+    port: int = 8000
+    """Port to listen on."""
+    keys: Keys = field(default_factory=Keys)
+    """Who may ask. Empty: everyone who reaches the port."""
+    hosts: tuple[str, ...] = ()
+    """Accepted names in the Host header; empty: all. Stops DNS rebinding of a local server."""
+    cors: tuple[str, ...] = ()
+    """Origins whose pages may call the API; none unless given."""
+    images_from: tuple[str, ...] = ()
+    """Hosts from which http(s) image URLs may be fetched; none unless given."""
+    aliases: tuple[str, ...] = ("nvidia/neva-22b", "neva-22b", "ai-neva-22b", "neva_22b")
+    """Other names under which the model answers."""
+    readers: int = 2
+    """Threads that decode images and tokenise, so that the event loop never does."""
+    data: Path | None = None
+    """Folder of assets and stored responses; None: a temporary one, gone with the server."""
+    limits: Limits = field(default_factory=Limits)
+    """What a request may ask."""
