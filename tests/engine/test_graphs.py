@@ -10,8 +10,6 @@ import pytest
 from tiny_llava import SCALED, SIZE
 
 from neva.engine.graphs import Export, export
-from neva.engine.graphs.nodes import quantise
-from neva.errors import CheckpointError
 from neva.model.checkpoint import Checkpoint
 
 EXACT = {"EXECUTION_MODE_HINT": "ACCURACY"}
@@ -74,9 +72,11 @@ def test_logits_equal_hugging_face(
     image, places = checkpoint.image_token_id, checkpoint.image_tokens
     ids = np.concatenate([rng.integers(3, 250, 60), [image] * places, rng.integers(3, 250, 40)])
     with torch.no_grad():
-        expected = model(
-            input_ids=torch.tensor(ids[None]), pixel_values=torch.tensor(pixels)
-        ).logits[0].numpy()
+        expected = (
+            model(input_ids=torch.tensor(ids[None]), pixel_values=torch.tensor(pixels))
+            .logits[0]
+            .numpy()
+        )
     embeds = compiled(made.text)(ids[None])[0][0].copy()
     embeds[60 : 60 + places] = compiled(made.vision)(pixels)[0][0]
     logits = run_language(made, embeds, [30, 70, 16])

@@ -1,4 +1,4 @@
-"""Engines answer requests: `open_engine` gives one for a checkpoint. Nothing heavy is imported here.
+"""Engines answer requests; `open_engine` gives one for a checkpoint. Imports nothing heavy.
 
 `openvino` is the default on CPU, `torch` runs any checkpoint on any device and is the reference.
 """

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 
 from neva.engine.decode import AnswerText
 from neva.engine.protocol import Request, Sampling
 from neva.errors import NevaError, PromptError
 from neva.model.checkpoint import Checkpoint
-from neva.prompts import Encoded, encode
+from neva.prompts import Conversation, Encoded, ask, encode
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,21 @@ class Admission:
         self._checkpoint = checkpoint
         self._limits = limits
         self._lock = Lock()  # a tokenizer's special-token mode is state
-        self.stop_ids = frozenset(token for token in checkpoint.stop_ids if token >= 0)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        return frozenset(token for token in self._checkpoint.stop_ids if token >= 0)
+
+    def warm(self) -> None:
+        """Prepare the encoder, half a second for a large vocabulary, before the first request."""
+        self._encode(ask("", images=0))
 
     def admit(self, request: Request) -> Encoded:
         """The prompt's ids; NevaError if the request can never be answered."""
         check_sampling(request.sampling)
         self._check_images(request)
-        checkpoint = self._checkpoint
-        with self._lock:
-            encoded = encode(
-                request.conversation,
-                checkpoint.template,
-                checkpoint.tokenizer,
-                checkpoint.image_token_id,
-                checkpoint.image_tokens,
-                answer=True,
-            )
+        encoded = self._encode(request.conversation)
         if not encoded.ids:
             raise PromptError("the prompt is empty: say something or send an image")
         self._check_length(len(encoded.ids), request.sampling.max_tokens)
@@ -52,6 +52,18 @@ class Admission:
         template = self._checkpoint.template
         stops = (*template.stop, *sampling.stop)
         return AnswerText(self._checkpoint.tokenizer, stops, strip=bool(template.lead))
+
+    def _encode(self, conversation: Conversation) -> Encoded:
+        checkpoint = self._checkpoint
+        with self._lock:
+            return encode(
+                conversation,
+                checkpoint.template,
+                checkpoint.tokenizer,
+                checkpoint.image_token_id,
+                checkpoint.image_tokens,
+                answer=True,
+            )
 
     def _check_images(self, request: Request) -> None:
         given, slots = len(request.images), request.conversation.slots

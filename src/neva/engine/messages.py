@@ -26,7 +26,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image: `digest` its identity, `pixels` float32 (3, H, W), `start` its place in the ids."""
+    """One image: its identity, float32 (3, H, W), and where its tokens start in the ids."""
 
     digest: str
     pixels: NDArray[Any]

@@ -76,9 +76,8 @@ class OpenVinoEngine:
         options = options or OpenVinoOptions()
         row = precision_named(precision)
         self._checkpoint = checkpoint
-        self._setup = _setup(checkpoint, row, options)
-        self._admission = Admission(checkpoint, _limits(checkpoint, self._setup, options))
-        self._stop_ids = self._admission.stop_ids
+        self._setup = lambda: _setup(checkpoint, row, options)
+        self._admission = Admission(checkpoint, _limits(checkpoint, options))
         self._info = EngineInfo(
             name=name or checkpoint.path.name,
             engine="openvino",
@@ -93,6 +92,8 @@ class OpenVinoEngine:
         self._pixels = ArrayCache(64 * MEBIBYTE)
         self._closed = False
         self._worker = self._start()
+        self._admission.warm()  # while the process loads
+        self._stop_ids = self._admission.stop_ids
         if wait:
             self._worker.wait_ready()
 
@@ -247,8 +248,8 @@ def _cache_tokens(checkpoint: Checkpoint, options: OpenVinoOptions) -> int:
     return options.cache_mib * MEBIBYTE // per_token
 
 
-def _limits(checkpoint: Checkpoint, setup: Setup, options: OpenVinoOptions) -> Limits:
-    capacity = (setup.cache_blocks - 1) * BLOCK
+def _limits(checkpoint: Checkpoint, options: OpenVinoOptions) -> Limits:
+    capacity = (_cache_tokens(checkpoint, options) // BLOCK - 1) * BLOCK
     if capacity < checkpoint.context:
         return Limits(capacity, f"the room in the engine's KV cache of {options.cache_mib} MiB")
     return Limits(checkpoint.context, "the model's context")

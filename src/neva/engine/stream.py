@@ -11,7 +11,7 @@ _log = logging.getLogger("neva.engine")
 
 
 class ChunkStream:
-    """A `Stream` (see protocol.py). The engine pushes; after a chunk with `finish` nothing counts."""
+    """A `Stream` (see protocol.py). The engine pushes, up to a chunk with `finish`."""
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         self._cancel = cancel

@@ -25,6 +25,8 @@ def main(descriptor: int) -> None:
     """Serve requests until the socket ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     wire = Connection(descriptor)
+    import openvino_genai  # noqa: F401  slow: do it while the parent still prepares the setup
+
     setup: Setup = wire.recv()
     inbox: SimpleQueue[Job] = SimpleQueue()
     to_embed: SimpleQueue[Add] = SimpleQueue()

@@ -27,12 +27,13 @@ _log = logging.getLogger("neva.engine")
 class WorkerProcess:
     """One process. `heard` gets Tokens and Failed, `died` is called once when it has ended.
 
-    Both are called from this object's reading thread.
+    Both are called from this object's reading thread. `setup` is called while the process is
+    already importing.
     """
 
     def __init__(
         self,
-        setup: Setup,
+        setup: Callable[[], Setup],
         heard: Callable[[Tokens | Failed], None],
         died: Callable[["WorkerProcess"], None],
     ) -> None:
@@ -43,7 +44,11 @@ class WorkerProcess:
         self.refusal: NevaError | None = None
         self.ended = False
         self._process, self._wire = _start()
-        self.send(setup)
+        try:
+            self.send(setup())
+        except BaseException:
+            self.close()
+            raise
         Thread(target=self._listen, name="neva-engine", daemon=True).start()
 
     @property

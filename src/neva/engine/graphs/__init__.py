@@ -1,4 +1,4 @@
-"""A checkpoint's tensors as OpenVINO graphs, made without torch and cached beside the checkpoint."""
+"""A checkpoint's tensors as OpenVINO graphs, made without torch and kept beside it."""
 
 from neva.engine.graphs.export import Export, export, find_export
 

@@ -1,4 +1,4 @@
-"""The GPT as a stateful OpenVINO graph: llama, mistral and qwen2 families, from embeddings to logits.
+"""The GPT as a stateful OpenVINO graph, from embeddings to logits: llama, mistral, qwen2.
 
 The shape of the KV cache's subgraph is not free: openvino-genai turns it into paged attention by
 pattern. Each cache must be ReadValue with a Broadcast initialiser -> Gather by `beam_idx` ->
@@ -104,8 +104,9 @@ def language_model(
 ) -> Model:
     """inputs_embeds (B, T, D), attention_mask, position_ids, beam_idx -> logits (B, T, vocabulary).
 
-    `config` is `neva.model.shapes.text_config`'s, `tensors` go by their disk names. Rows of the head from `vocabulary` on are left out and the `forbidden` ids get -inf, so a
-    padding row or the image token is never chosen.
+    `config` is `neva.model.shapes.text_config`'s, `tensors` go by their disk names. Rows of the
+    head from `vocabulary` on are left out and the `forbidden` ids get -inf, so a padding row or the
+    image token is never chosen.
     """
     shape = Shape.read(config, tensors)
     embeds = parameter("inputs_embeds", [-1, -1, shape.width], Type.f32)

@@ -1,4 +1,4 @@
-"""Rotary positions of the llama, mistral and qwen2 families: which frequencies a config asks for."""
+"""Rotary positions of the llama-like families: the frequencies that a config asks for."""
 
 import math
 from collections.abc import Mapping
@@ -34,9 +34,10 @@ def frequencies(config: Mapping[str, Any], head: int) -> NDArray[np.float32]:
 
 
 def _llama3(plain: NDArray[np.float32], scaling: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Slow the long wavelengths down by `factor`, leave the short ones, blend between (Llama 3.1)."""
+    """Llama 3.1: divide the low frequencies by `factor`, keep the high ones, blend between."""
     factor, original = float(scaling["factor"]), float(scaling["original_max_position_embeddings"])
     low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
     wavelength = 2 * math.pi / plain
     blend = np.clip((original / wavelength - low) / (high - low), 0, 1)
-    return ((1 - blend) * plain / factor + blend * plain).astype(np.float32)
+    scaled: NDArray[np.float32] = (1 - blend) * plain / factor + blend * plain
+    return scaled.astype(np.float32)

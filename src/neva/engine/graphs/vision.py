@@ -125,9 +125,7 @@ class _Tower:
         return self.tensors[VISION + name]
 
     def _norm(self, x: Node, name: str) -> Node:
-        return layer_norm(
-            x, self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"), self.eps
-        )
+        return layer_norm(x, self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"), self.eps)
 
     def _linear(self, x: Node, name: str) -> Node:
         return linear(x, self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"))

@@ -1,0 +1,170 @@
+"""The inverse of `assemble`: from a trained checkpoint to the small parts that are committed.
+
+Used by `zoo/` once the training is done:
+
+    from neva.nano.pack import pack
+    pack(run / "final", run / "adapter")       # writes src/neva/nano/weights/
+
+It proves itself: the parts are put together again and compared with the checkpoint.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from neva.errors import CheckpointError
+from neva.model.checkpoint import Checkpoint, read_tensors
+from neva.model.files import CARRIED, written_aside
+from neva.model.keys import BODY, PROJECTOR, VISION, disk_name
+from neva.model.weights import TensorFiles, read_entries, read_weights, sha256_file
+from neva.nano.assemble import EXTRA_ROWS, assemble, sha256_tensors
+from neva.nano.base import PACKAGE, SHA256, BaseModel, check_base, find_base
+from neva.nano.manifest import SMALL, WEIGHTS, Manifest
+
+Array = NDArray[Any]
+NAME = "neva-nano"
+TOLERANCE = 2.0**-6  # two bfloat16 steps: training merges in its own order and precision
+
+
+def pack(checkpoint: Path, adapter: Path | None, out: Path = WEIGHTS, name: str = NAME) -> Manifest:
+    """Write the parts of the default model to `out` (replaced if it is there).
+
+    `checkpoint`: the trained LLaVA directory, composed from SmolLM2 with the chatml template, its
+    LM either merged with the adapter or still the base. `adapter`: peft's directory
+    (adapter_config.json, adapter_model.safetensors), plain LoRA; None if the LM was not trained.
+    CheckpointError if parts and checkpoint do not give the same model.
+    """
+    opened = Checkpoint.open(checkpoint)
+    file = find_base()
+    check_base(file)
+    base = BaseModel(file)
+    _check_tokenizer(opened, base)
+    tensors, original = read_tensors(opened), base.tensors()
+    lora, scale = ({}, 1.0) if adapter is None else _read_adapter(adapter)
+    rows = tensors[f"{BODY}embed_tokens.weight"][len(original["embed_tokens.weight"]) :]
+    groups = {
+        "vision_tower.safetensors": _narrow(_under(tensors, VISION)),
+        "projector.safetensors": _narrow(_under(tensors, PROJECTOR)),
+        "adapter.safetensors": _narrow({**lora, EXTRA_ROWS: rows}),
+    }
+    fresh = out.with_name(f".{out.name}-fresh")
+    with written_aside(fresh) as folder, TemporaryDirectory() as scratch:
+        for target, group in groups.items():
+            save_file(group, folder / target)
+        _copy_small(opened.path, folder / SMALL)
+        whole = Path(scratch)
+        manifest = _manifest(folder, name, scale, assembled="", tokenizer="")
+        assemble(whole, folder, manifest)
+        _compare(read_weights(whole), tensors, original, lora)
+        manifest = _manifest(
+            folder,
+            name,
+            scale,
+            sha256_tensors(read_weights(whole)),
+            sha256_file(whole / "tokenizer.json"),
+        )
+        manifest.write(folder)
+    shutil.rmtree(out, ignore_errors=True)
+    fresh.rename(out)
+    return manifest
+
+
+def _manifest(folder: Path, name: str, scale: float, assembled: str, tokenizer: str) -> Manifest:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return Manifest(
+        name=name,
+        base_package=f"{PACKAGE}=={version(PACKAGE)}",
+        base_sha256=SHA256,
+        scale=scale,
+        files={file.relative_to(folder).as_posix(): sha256_file(file) for file in files},
+        assembled=assembled,
+        tokenizer=tokenizer,
+    )
+
+
+def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {name: tensors[name] for name in tensors if name.startswith(prefix)}
+
+
+def _narrow(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    return {
+        name: np.ascontiguousarray(value.astype(ml_dtypes.bfloat16))
+        for name, value in tensors.items()
+    }
+
+
+def _copy_small(source: Path, target: Path) -> None:
+    """Configuration, processor, template and neva.json; the tokenizer comes from the base."""
+    target.mkdir()
+    for name in (*CARRIED, "neva.json"):
+        if name != "tokenizer.json" and (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def _read_adapter(adapter: Path) -> tuple[dict[str, Array], float]:
+    """({"layers.0.mlp.up_proj.lora_A": (rank, in), ...}, alpha / rank) of peft's directory."""
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{adapter}: not a peft adapter's directory ({error})") from error
+    unusual = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save")
+    odd = [key for key in unusual if config.get(key)]
+    if odd or config.get("bias", "none") != "none":
+        raise CheckpointError(f"{adapter}: only plain LoRA can be packed, not {odd or 'bias'}")
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    entries = {entry.name: entry for entry in read_entries(adapter / "adapter_model.safetensors")}
+    found: dict[str, Array] = {}
+    for stored, value in TensorFiles(entries).items():
+        name = disk_name(stored.removeprefix("base_model.model."))
+        stem, _, kind = name.removesuffix(".weight").rpartition(".")
+        if kind not in ("lora_A", "lora_B") or not stem.startswith(BODY):
+            raise CheckpointError(f"{adapter}: {stored} is not a LoRA tensor of the language model")
+        found[f"{stem.removeprefix(BODY)}.{kind}"] = value
+    return found, scale
+
+
+def _check_tokenizer(opened: Checkpoint, base: BaseModel) -> None:
+    """The tokenizer must be the one that `assemble` makes from the base."""
+    ours, theirs = base.tokenizer(image=True), opened.tokenizer
+    if ours.get_vocab(True) != theirs.get_vocab(True):
+        raise CheckpointError(
+            f"{opened.path}: its tokenizer is not SmolLM2's with <image> as the last token"
+        )
+
+
+def _compare(
+    whole: Mapping[str, Array],
+    trained: Mapping[str, Array],
+    original: Mapping[str, Array],
+    lora: Mapping[str, Array],
+) -> None:
+    """CheckpointError unless `whole` (from the parts) is the trained checkpoint, rounding aside.
+
+    Adapted matrices may be the base's in `trained`, if the adapter was not merged there.
+    """
+    if set(whole) != set(trained):
+        name = sorted(set(whole) ^ set(trained))[0]
+        raise CheckpointError(f"the parts and the checkpoint differ in their tensors, e.g. {name}")
+    for name, value in whole.items():
+        ours, theirs = value.astype(np.float32), trained[name].astype(np.float32)
+        inner = name.removeprefix(BODY)
+        adapted = f"{inner.removesuffix('.weight')}.lora_A" in lora
+        if adapted and np.array_equal(theirs, original[inner].astype(np.float32)):
+            continue
+        error = np.abs(ours - theirs).max()
+        if error > TOLERANCE * np.abs(theirs).max():
+            raise CheckpointError(
+                f"{name}: base and adapter give another value than the checkpoint (by {error:.3g}):"
+                " the adapter does not belong to it, or more than the adapter was trained"
+            )
