@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from neva.errors import CheckpointError
+from neva.images import PixelRecipe
 from neva.model import provenance as origin
 from neva.model.foreign import guess_provenance
 from neva.model.keys import BODY
@@ -21,9 +22,6 @@ from neva.model.provenance import Provenance, read_provenance
 from neva.model.shapes import expected_shapes, text_config, vision_config
 from neva.model.weights import TensorFiles, read_weights, sha256_weights, tensor_entries
 from neva.prompts import TEMPLATES, Template, stop_ids
-
-if TYPE_CHECKING:
-    from neva.images import PixelRecipe
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -96,6 +94,11 @@ class Checkpoint:
         return patches + int(self.config.get("vision_feature_select_strategy") == "full")
 
     @property
+    def dtype(self) -> str:
+        """The weights' type, by torch's name: "bfloat16", "float16" or "float32"."""
+        return str(self.config.get("dtype") or self.config.get("torch_dtype") or "float32")
+
+    @property
     def context(self) -> int:
         """The most tokens that the language model was made for, image tokens included."""
         text = text_config(self.config)
@@ -109,10 +112,8 @@ class Checkpoint:
         return tuple(sorted({*self._eos_ids(), *stop_ids(self.template, self.tokenizer)}))
 
     @cached_property
-    def pixels(self) -> "PixelRecipe":
+    def pixels(self) -> PixelRecipe:
         """How images become pixels for this vision tower, from `preprocessor_config.json`."""
-        from neva.images import PixelRecipe
-
         return PixelRecipe.from_config(_read_json(self.path / PREPROCESSOR))
 
     @cached_property

@@ -59,7 +59,7 @@ def compose(
     check_free(out)
     kind = getattr(torch, dtype)
     seen, spoken = read_vision(vision, kind), read_language(language, kind)
-    if not -seen.config["num_hidden_layers"] <= feature_layer <= seen.config["num_hidden_layers"]:
+    if not 0 < abs(feature_layer) <= seen.config["num_hidden_layers"]:
         raise CheckpointError(f"{vision}: its vision tower has no layer {feature_layer}.")
     parts = Parts(seen, spoken, _add_image_token(spoken))
     config = _config(parts, projector, feature_layer, dtype)

@@ -103,6 +103,11 @@ def expected_shapes(config: Config) -> Shapes:
     return shapes
 
 
+def knows_language(config: Config) -> bool:
+    """Whether `expected_shapes` covers the language model, or lists the other parts only."""
+    return text_config(config)["model_type"] in _FAMILIES
+
+
 def _filled(config: Config, family: str) -> Config:
     full = dict(DEFAULTS.get(family, {}))
     full.update({name: value for name, value in config.items() if value is not None})
