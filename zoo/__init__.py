@@ -1,0 +1,1 @@
+"""How the default model ``neva-nano`` is made, from package registries to packed weights."""

@@ -1,0 +1,169 @@
+"""From items to CLIP pixels: style, place and scale, background, normalisation; in torch.
+
+Drawings stay RGBA until the last moment. Every geometric change is one affine sampling whose
+matrix is returned, so that the teacher's maps of the clean drawing can be moved the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.clip_data import Item, Sampler
+from zoo.drawings import SIZE
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pixels ``(B, 3, 96, 96)`` in 0..1 and the affine ``(B, 2, 3)`` that placed the drawings."""
+
+    images: Tensor
+    affine: Tensor
+
+
+def normalise(images: Tensor) -> Tensor:
+    """``(B, 3, H, W)`` in 0..1 -> OpenAI CLIP's mean and spread."""
+    mean = images.new_tensor(CLIP_MEAN).view(1, 3, 1, 1)
+    std = images.new_tensor(CLIP_STD).view(1, 3, 1, 1)
+    return (images - mean) / std
+
+
+def load(items: list[Item], sampler: Sampler, vqa_pixels: np.ndarray) -> Tensor:
+    """RGBA ``(B, 4, 96, 96)`` in 0..1 with straight alpha; mono icons take their ink."""
+    out = np.full((len(items), SIZE, SIZE, 4), 255, np.uint8)
+    for i, item in enumerate(items):
+        if item.store == "art":
+            out[i] = sampler.gallery.pixels[item.row]
+        elif item.store == "shape":
+            out[i] = sampler.shape_pixels[item.row]
+        else:
+            out[i, :, :, :3] = vqa_pixels[item.row]
+        if item.ink is not None:
+            out[i, :, :, :3] = item.ink
+    return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def style(rgba: Tensor, rng: np.random.Generator) -> Tensor:
+    """Another artist's hand: recolour, posterise, outline, line art. ``(N, 4, 96, 96)``."""
+    count = len(rgba)
+    colour, alpha = rgba[:, :3], rgba[:, 3:]
+    mix = torch.from_numpy(rng.normal(0, 0.22, (count, 3, 3)).astype(np.float32))
+    mix = mix + torch.eye(3)
+    mix = mix / mix.sum(2, keepdim=True).clamp(min=0.4)
+    moved = torch.einsum("nij,njhw->nihw", mix, colour).clamp(0, 1)
+    gamma = torch.from_numpy(np.exp(rng.normal(0, 0.3, (count, 1, 1, 1))).astype(np.float32))
+    moved = moved.clamp(min=1e-4) ** gamma
+    levels = torch.from_numpy(rng.integers(3, 7, (count, 1, 1, 1)).astype(np.float32))
+    flat = _chance(rng, count, 0.3)
+    moved = torch.where(flat, (moved * levels).round() / levels, moved)
+    grey = moved.mean(1, keepdim=True).expand_as(moved)
+    moved = torch.where(_chance(rng, count, 0.12), grey, moved)
+    edge = _edges(moved, alpha)
+    ink = torch.where(_chance(rng, count, 0.45), edge, torch.zeros_like(edge))
+    line = _chance(rng, count, 0.1)
+    moved = torch.where(line, torch.ones_like(moved), moved) * (1 - ink)
+    moved = torch.where(line, moved * (1 - edge), moved)
+    return torch.cat([moved, alpha], 1)
+
+
+def _edges(colour: Tensor, alpha: Tensor) -> Tensor:
+    """Where colour or alpha changes: ``(N, 1, 96, 96)`` in 0..1."""
+    solid = torch.cat([colour * alpha, alpha], 1)
+    spread = F.max_pool2d(solid, 3, 1, 1) + F.max_pool2d(-solid, 3, 1, 1)
+    return (spread.amax(1, keepdim=True) * 2.2 - 0.35).clamp(0, 1)
+
+
+def _chance(rng: np.random.Generator, count: int, share: float) -> Tensor:
+    return torch.from_numpy(rng.random((count, 1, 1, 1)) < share)
+
+
+def place(items: list[Item], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Affine matrices ``(B, 2, 3)`` for `affine_grid` and the drawings' scales ``(B,)``."""
+    scales = np.empty(len(items))
+    matrices = np.zeros((len(items), 2, 3), np.float32)
+    for i, item in enumerate(items):
+        if item.store == "vqa":
+            scale, turn, reach = rng.uniform(1.0, 1.12), 0.0, 0.05
+        elif item.wide:
+            low = 0.2 if item.store == "shape" else 0.4
+            scale, turn = rng.uniform(low, 1.0), rng.normal(0, 0.07)
+            reach = 1.0 - scale
+        else:
+            scale, turn, reach = rng.uniform(0.88, 1.1), rng.normal(0, 0.07), 0.1
+        dx, dy = rng.uniform(-reach, reach, 2)
+        cos, sin = math.cos(turn) / scale, math.sin(turn) / scale
+        matrices[i] = [[cos, sin, -(cos * dx + sin * dy)], [-sin, cos, -(-sin * dx + cos * dy)]]
+        scales[i] = scale
+    return torch.from_numpy(matrices), torch.from_numpy(scales.astype(np.float32))
+
+
+def backgrounds(items: list[Item], rng: np.random.Generator) -> Tensor:
+    """Backgrounds ``(B, 3, 96, 96)``: white half of the time, else light, any, gradient, noise."""
+    count = len(items)
+    kinds = rng.choice(5, count, p=[0.5, 0.22, 0.12, 0.1, 0.06])
+    solid = np.ones((count, 3), np.float32)
+    light = rng.uniform(0.8, 1.0, (count, 3))
+    free = rng.uniform(0.0, 1.0, (count, 3))
+    for i, item in enumerate(items):
+        dark_ink = item.ink is None or max(item.ink) < 200
+        if kinds[i] in (1, 3, 4) or (kinds[i] == 2 and item.store == "shape"):
+            solid[i] = light[i]
+        elif kinds[i] == 2:
+            solid[i] = free[i] * 0.5 + 0.5 if item.ink is not None and dark_ink else free[i]
+    back = torch.from_numpy(solid).view(count, 3, 1, 1).expand(-1, -1, SIZE, SIZE).clone()
+    ramp = torch.linspace(-0.25, 0.1, SIZE)
+    for i in np.flatnonzero(kinds == 3):
+        back[i] += ramp.view(1, -1, 1) if rng.random() < 0.5 else ramp.view(1, 1, -1)
+    for i in np.flatnonzero(kinds == 4):
+        back[i] += torch.from_numpy(rng.normal(0, 0.06, (3, SIZE, SIZE)).astype(np.float32))
+    for i, item in enumerate(items):
+        if item.store == "shape":
+            back[i] = _contrast(back[i], item)
+    return back.clamp_(0, 1)
+
+
+def _contrast(back: Tensor, item: Item) -> Tensor:
+    """A white shape needs a dark or coloured background."""
+    from zoo.colours import COLOURS
+
+    white = item.colour == list(COLOURS).index("white")
+    return back * torch.tensor([0.35, 0.45, 0.6]).view(3, 1, 1) if white else back
+
+
+def compose(items: list[Item], rgba: Tensor, rng: np.random.Generator) -> Views:
+    """Place RGBA drawings on backgrounds."""
+    changed = [i for i, item in enumerate(items) if item.style]
+    if changed:
+        rgba[changed] = style(rgba[changed], rng)
+    affine, scales = place(items, rng)
+    solid = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], 1)
+    small = scales < 0.62
+    if small.any():
+        solid[small] = F.interpolate(F.avg_pool2d(solid[small], 2), SIZE, mode="bilinear")
+    grid = F.affine_grid(affine, [len(items), 4, SIZE, SIZE], align_corners=False)
+    whole = torch.tensor([item.store == "vqa" for item in items])
+    moved = F.grid_sample(solid, grid, padding_mode="zeros", align_corners=False)
+    if whole.any():
+        moved[whole] = F.grid_sample(
+            solid[whole], grid[whole], padding_mode="border", align_corners=False
+        )
+    images = moved[:, :3] + backgrounds(items, rng) * (1 - moved[:, 3:])
+    return Views(images, affine)
+
+
+def move_maps(maps: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Teacher maps ``(B, C, s, s)`` moved as the drawings were, and the mask of known places."""
+    size = [*maps.shape]
+    grid = F.affine_grid(affine, size, align_corners=False)
+    ones = torch.ones_like(maps[:, :1])
+    moved = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+    known = F.grid_sample(ones, grid, padding_mode="zeros", align_corners=False)
+    return moved, (known > 0.5).float()

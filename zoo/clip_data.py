@@ -1,0 +1,166 @@
+"""Training batches for CLIP: what is sampled, with which words; pixels come from `zoo.augment`.
+
+A batch of 128 is 16 shape pictures (easy-VQA train and our own), 84 emoji (42 concepts, each in
+two artists' drawings where there are two) and 28 other icons, recoloured mono icons and flags.
+A batch is a function of (seed, step) alone, so that a resumed run sees the same data.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo import vqa
+from zoo.colours import COLOURS, SHAPES, Shape, draw_shape, shade
+from zoo.drawings import SIZE, Drawing, Gallery
+from zoo.names import says_colour
+
+OWN_SHAPES = 6000
+MONO_INKS = ("black", *("black",) * 4, *[c for c in COLOURS if c not in ("white", "gray")])
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample before pixels: where its drawing is, what it says, how it may be changed."""
+
+    store: str
+    """``art``, ``shape`` (ours) or ``vqa``."""
+    row: int
+    concept: str
+    caption: str
+    ink: tuple[int, int, int] | None = None
+    style: bool = False
+    wide: bool = False
+    shape: int = -1
+    colour: int = -1
+
+
+def usable(drawing: Drawing) -> bool:
+    """Whether a drawing's name can be read: old fxemoji names without a codepoint cannot."""
+    nameless = drawing.kind == "emoji" and not drawing.codepoint
+    return not (nameless and (drawing.set_name == "fxemoji" or "tone" in drawing.concept))
+
+
+def own_shapes(work: Path, seed: int = 5) -> tuple[list[Shape], npt.NDArray[np.uint8]]:
+    """Our own plain shapes ``(6000, 96, 96, 4)``, drawn once and cached."""
+    rng = np.random.default_rng(seed)
+    names = list(COLOURS)
+    shapes = []
+    for i in range(OWN_SHAPES):
+        kind = SHAPES[i % 3] if rng.random() < 0.4 else SHAPES[int(rng.integers(len(SHAPES)))]
+        shapes.append(Shape(kind, names[int(rng.integers(len(names)))]))
+    path = work / "shapes.npy"
+    if not path.is_file():
+        canvas = np.zeros((OWN_SHAPES, SIZE, SIZE, 4), np.uint8)
+        for i, shape in enumerate(shapes):
+            image = np.asarray(draw_shape(shape, SIZE - 6, rng))
+            top, left = (SIZE - image.shape[0]) // 2, (SIZE - image.shape[1]) // 2
+            canvas[i, top : top + image.shape[0], left : left + image.shape[1]] = image
+        np.save(path, canvas)
+    return shapes, np.load(path)
+
+
+class Sampler:
+    """Draws batches of items."""
+
+    def __init__(self, work: Path, seed: int = 0) -> None:
+        self.gallery = Gallery.open(work / "drawings")
+        self.seed = seed
+        self.shapes, self.shape_pixels = own_shapes(work)
+        self.vqa = vqa.train_images()[: -vqa.HELD_OUT]
+        self.by_concept: dict[str, list[int]] = defaultdict(list)
+        self.icons: list[int] = []
+        self.monos: list[int] = []
+        self.flags: list[int] = []
+        for i, d in enumerate(self.gallery.drawings):
+            if usable(d):
+                self._place(i, d)
+        self.concepts = sorted(self.by_concept)
+
+    def _place(self, row: int, drawing: Drawing) -> None:
+        if drawing.kind in ("emoji", "flag"):
+            self.by_concept[drawing.concept].append(row)
+        if drawing.kind == "icon":
+            self.icons.append(row)
+        elif drawing.kind == "mono":
+            self.monos.append(row)
+        elif drawing.kind == "flag":
+            self.flags.append(row)
+
+    def batch(self, step: int) -> list[Item]:
+        """The 128 items of one step."""
+        rng = np.random.default_rng([self.seed, step])
+        items = [self._vqa(rng) for _ in range(8)] + [self._shape(rng) for _ in range(8)]
+        for concept in rng.choice(len(self.concepts), 42, replace=False):
+            rows = self.by_concept[self.concepts[int(concept)]]
+            picked = rng.choice(rows, 2, replace=len(rows) < 2)
+            items += [self._art(int(r), rng) for r in picked]
+        for rows, count in ((self.icons, 14), (self.monos, 12), (self.flags, 2)):
+            items += [self._art(int(r), rng) for r in rng.choice(rows, count, replace=False)]
+        return items
+
+    def _vqa(self, rng: np.random.Generator) -> Item:
+        row = int(rng.integers(len(self.vqa)))
+        image = self.vqa[row]
+        return _shape_item("vqa", row, image.shape or "shape", image.colour, rng)
+
+    def _shape(self, rng: np.random.Generator) -> Item:
+        row = int(rng.integers(len(self.shapes)))
+        shape = self.shapes[row]
+        return _shape_item("shape", row, shape.kind, shape.colour, rng)
+
+    def _art(self, row: int, rng: np.random.Generator) -> Item:
+        drawing = self.gallery.drawings[row]
+        caption, ink = caption_of(drawing, rng), None
+        if drawing.kind == "mono":
+            name = MONO_INKS[int(rng.integers(len(MONO_INKS)))]
+            ink = shade(name, rng)
+            if rng.random() < 0.5:
+                caption = f"{name} {drawing.concept}"
+        keeps = says_colour(drawing.concept) or drawing.group in ("flags", "symbols")
+        return Item(
+            "art", row, drawing.concept, caption, ink,
+            style=not keeps and drawing.kind != "mono" and rng.random() < 0.5,
+            wide=rng.random() < 0.3,
+        )
+
+
+def _shape_item(
+    store: str, row: int, kind: str, colour: str, rng: np.random.Generator
+) -> Item:
+    phrase = f"{colour} {kind}".strip()
+    caption = (phrase, f"a {phrase}", kind if kind != "shape" else phrase)[int(rng.integers(3))]
+    return Item(
+        store, row, phrase if caption != kind else kind, caption, None, False, store == "shape",
+        SHAPES.index(kind) if kind in SHAPES else -1,
+        list(COLOURS).index(colour) if colour else -1,
+    )
+
+
+def caption_of(drawing: Drawing, rng: np.random.Generator) -> str:
+    """One caption of a drawing: its name, often alone, sometimes with or as keywords."""
+    name, words = drawing.concept, drawing.keywords
+    if drawing.group == "flags" and name.startswith("flag: ") and rng.random() < 0.4:
+        return f"the flag of {name[6:]}"
+    dice = rng.random()
+    if words and dice < 0.25:
+        some = [words[int(i)] for i in rng.permutation(len(words))[:2]]
+        return f"{name}, {', '.join(some)}"
+    if words and dice < 0.35:
+        return ", ".join(words[int(i)] for i in rng.permutation(len(words))[:3])
+    if dice < 0.5:
+        return f"a picture of {name}"
+    return name
+
+
+def corpus(sampler: Sampler, rounds: int = 150) -> list[str]:
+    """Captions of many batches: the text the tokenizer is fitted on."""
+    texts = [d.concept for d in sampler.gallery.drawings if usable(d)]
+    for step in range(rounds):
+        texts += [item.caption for item in sampler.batch(step)]
+    return texts

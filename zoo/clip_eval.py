@@ -1,0 +1,100 @@
+"""Cheap judges of the student while it learns: OpenMoji's dev half and a probe of its patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from zoo import vqa
+from zoo.augment import normalise
+from zoo.clip_model import Student, encode
+from zoo.drawings import Gallery, openmoji_half
+from zoo.teacher import on_white
+
+
+class Judge:
+    """Holds the evaluation pixels; `__call__` gives the figures of one student."""
+
+    def __init__(self, work: Path, tokenizer: Tokenizer, half: str = "dev") -> None:
+        gallery = Gallery.open(work / "openmoji")
+        rows = [i for i, d in enumerate(gallery.drawings) if openmoji_half(d.codepoint) == half]
+        self.images = normalise(on_white(gallery.pixels[rows]))
+        self.answers = [gallery.drawings[i].concept for i in rows]
+        self.flags = np.array([gallery.drawings[i].group == "flags" for i in rows])
+        self.names = sorted({d.concept for d in gallery.drawings})
+        self.tokenizer = tokenizer
+        known = [i for i in vqa.train_images() if i.shape and i.colour]
+        fit = [i for i in known if i.number < 4000 - vqa.HELD_OUT][:1500]
+        held = [i for i in known if i.number >= 4000 - vqa.HELD_OUT]
+        self.probe_images = [self._vqa(fit), self._vqa(held)]
+        self.probe_truth = [
+            (_codes([i.shape for i in s], vqa.SHAPES), _codes([i.colour for i in s], vqa.COLOURS))
+            for s in (fit, held)
+        ]
+
+    @staticmethod
+    def _vqa(images: list[vqa.VqaImage]) -> Tensor:
+        raw = torch.from_numpy(vqa.pixels(images)).permute(0, 3, 1, 2).float() / 255
+        return normalise(raw)
+
+    @torch.no_grad()
+    def __call__(self, student: Student) -> dict[str, float]:
+        """Image-to-text R@1 and R@5 against all unique OpenMoji names; probe accuracies."""
+        student.eval()
+        seen = torch.cat([_see(student, part)[0] for part in self.images.split(128)])
+        texts = []
+        for start in range(0, len(self.names), 256):
+            ids, mask = encode(self.tokenizer, self.names[start : start + 256])
+            texts.append(student.read(ids, mask))
+        order = (seen @ torch.cat(texts).T).topk(5).indices.numpy()
+        place = {name: i for i, name in enumerate(self.names)}
+        hits = order == np.array([place[a] for a in self.answers])[:, None]
+        figures = {"r1": float(hits[:, 0].mean()), "r5": float(hits.any(1).mean())}
+        figures["r1_noflags"] = float(hits[~self.flags, 0].mean())
+        figures |= self._probe(student)
+        student.train()
+        return {k: round(v, 4) for k, v in figures.items()}
+
+    def _probe(self, student: Student) -> dict[str, float]:
+        fit, held = (
+            torch.cat([_pool(_see(student, part)[1]) for part in images.split(128)])
+            for images in self.probe_images
+        )
+        figures = {}
+        for index, task in enumerate(("shape", "colour")):
+            weights = _ridge(fit, self.probe_truth[0][index])
+            guess = (_with_one(held) @ weights).argmax(1)
+            truth = self.probe_truth[1][index]
+            figures[f"probe_{task}"] = float((guess == truth).float().mean())
+        return figures
+
+
+def _codes(values: list[str], choices: tuple[str, ...]) -> Tensor:
+    return torch.tensor([choices.index(v) for v in values])
+
+
+def _see(student: Student, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding, patches = student.see(pixels)
+    return embedding.float(), patches.float()
+
+
+def _pool(patches: Tensor) -> Tensor:
+    """``(B, 36, 192)`` -> mean and max ``(B, 384)``."""
+    return torch.cat([patches.mean(1), patches.amax(1)], 1)
+
+
+def _with_one(features: Tensor) -> Tensor:
+    return F.pad(features, (0, 1), value=1.0)
+
+
+def _ridge(features: Tensor, truth: Tensor, strength: float = 1.0) -> Tensor:
+    """Least squares on one-hot targets with a small ridge."""
+    x = _with_one(features).double()
+    gram = x.T @ x + strength * torch.eye(x.shape[1], dtype=torch.double)
+    return torch.linalg.solve(gram, x.T @ F.one_hot(truth).double()).float()

@@ -1,0 +1,321 @@
+"""Train the student: contrast, names, prototypes, the teacher's maps, shapes and colours.
+
+Recipe of Part 2 of the facts with additions: shape pictures in every batch, wide placement for
+30% of the art, and names, shapes and colours also asked of the patches of layer -2. The schedule
+follows the wall clock, so a run ends when it was told to; `--resume` goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from zoo import vqa
+from zoo.augment import compose, load, move_maps, normalise
+from zoo.clip_data import Item, Sampler, corpus, usable
+from zoo.clip_eval import Judge
+from zoo.clip_model import ClipShape, Student, config_of, encode, save, train_tokenizer
+from zoo.muon import Muon
+from zoo.share import Courtesy
+from zoo.teacher import members
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """What a run is told."""
+
+    work: Path
+    minutes: float = 60.0
+    seed: int = 0
+    threads: int = 2
+    muon_rate: float = 2e-3
+    adam_rate: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: int = 50
+    ema: float = 0.997
+    evaluate_minutes: float = 8.0
+    save_minutes: float = 4.0
+    shape: ClipShape = field(default_factory=ClipShape)
+
+
+class Targets:
+    """The teacher's side: names with prototypes, image vectors, maps."""
+
+    def __init__(self, work: Path, sampler: Sampler) -> None:
+        folder = work / "teacher"
+        self.vectors = np.load(folder / "vectors.npy")
+        self.middle = np.load(folder / "middle.npy")
+        self.late = np.load(folder / "late.npy")
+        drawings = sampler.gallery.drawings
+        groups = {
+            c: rows
+            for c, rows in members([d.concept for d in drawings]).items()
+            if usable(drawings[rows[0]])
+            and (len(rows) > 1 or drawings[rows[0]].kind in ("emoji", "flag"))
+        }
+        self.number = {c: i for i, c in enumerate(groups)}
+        means = np.stack([self.vectors[r].mean(0) for r in groups.values()])
+        self.prototypes = torch.from_numpy(means / np.linalg.norm(means, axis=1, keepdims=True))
+
+    def aims(self, items: list[Item]) -> Tensor:
+        """Unit vectors ``(B, 256)``: concept prototype plus half the teacher's image vector."""
+        rows = [i.row for i in items]
+        image = F.normalize(torch.from_numpy(self.vectors[rows]), dim=-1)
+        numbers = self.numbers(items)
+        proto = self.prototypes[numbers.clamp(min=0)] * (numbers >= 0).float()[:, None]
+        return F.normalize(proto + 0.5 * image, dim=-1)
+
+    def numbers(self, items: list[Item]) -> Tensor:
+        """Name numbers ``(B,)``, -1 for a name without a prototype."""
+        return torch.tensor([self.number.get(i.concept, -1) for i in items])
+
+    def maps(self, items: list[Item]) -> tuple[Tensor, Tensor]:
+        """The teacher's maps of the clean drawings."""
+        rows = [i.row for i in items]
+        return (
+            torch.from_numpy(self.middle[rows].astype(np.float32)),
+            torch.from_numpy(self.late[rows].astype(np.float32)),
+        )
+
+
+def contrast(images: Tensor, texts: Tensor, scale: Tensor, items: list[Item]) -> Tensor:
+    """Multi-positive contrast: samples of one concept are all each other's positives."""
+    concepts = [i.concept for i in items]
+    place = {c: n for n, c in enumerate(dict.fromkeys(concepts))}
+    codes = torch.tensor([place[c] for c in concepts])
+    same = (codes[:, None] == codes[None, :]).float()
+    target = same / same.sum(1, keepdim=True)
+    logits = scale.clamp(max=math.log(60.0)).exp() * images @ texts.T
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def dense(student: Student, patches: Tensor, maps: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
+    """Smooth L1 from patches ``(N, 36, 192)`` to the teacher's moved maps, where known."""
+    grid = patches.mT.reshape(len(patches), -1, 6, 6)
+    total = patches.new_zeros((), dtype=torch.float32)
+    for head, aim, pool in ((student.middle, maps[0], 1), (student.late, maps[1], 2)):
+        moved, known = move_maps(aim, at)
+        guess = head(F.avg_pool2d(grid, pool).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float()
+        spread = moved.std().clamp(min=1e-3)
+        loss = F.smooth_l1_loss(guess, moved / spread, reduction="none").mean(1, keepdim=True)
+        total = total + (loss * known).sum() / known.sum().clamp(min=1)
+    return total / 2
+
+
+def losses(
+    student: Student, targets: Targets, items: list[Item], pixels: Tensor, affine: Tensor,
+    text: tuple[Tensor, Tensor],
+) -> dict[str, Tensor]:
+    """All weighted losses of one batch."""
+    with torch.autocast("cpu", torch.bfloat16):
+        images, patches = student.see(pixels)
+        texts = student.read(*text)
+        pooled = torch.cat([patches.mean(1), patches.amax(1)], 1)
+        shape, colour = student.shape(pooled).float(), student.colour(pooled).float()
+        inner = student.patch_names(student.patch_norm(patches.mean(1))).float()
+    numbers = targets.numbers(items)
+    named = numbers >= 0
+    names = F.normalize(student.names, dim=-1)[numbers[named]]
+    art = torch.tensor([n for n, i in enumerate(items) if i.store == "art"])
+    tight = torch.tensor([n for n, i in enumerate(items) if i.store == "art" and not i.wide])
+    tight = tight[: int(0.6 * len(items))]
+    aims = targets.aims([items[n] for n in art.tolist()])
+    inner = F.normalize(inner, dim=-1)
+    maps = targets.maps([items[n] for n in tight.tolist()])
+    shapes = torch.tensor([i.shape for i in items])
+    colours = torch.tensor([i.colour for i in items])
+    ask = student.name_logits
+    return {
+        "contrast": contrast(images, texts, student.clip.logit_scale, items),
+        "name": F.cross_entropy(ask(images[named]), numbers[named], label_smoothing=0.05),
+        "text": 0.5 * (1 - (texts[named] * names.detach()).sum(1)).mean(),
+        "aim": 2.0 * (1 - (images[art] * aims).sum(1)).mean(),
+        "patch_name": 0.5 * F.cross_entropy(ask(inner[named]), numbers[named]),
+        "patch_aim": 1.0 * (1 - (inner[art] * aims).sum(1)).mean(),
+        "dense": dense(student, patches[tight].float(), maps, affine[tight]),
+        "shape": 0.3 * F.cross_entropy(shape, shapes, ignore_index=-1),
+        "colour": 0.3 * F.cross_entropy(colour, colours, ignore_index=-1),
+    }
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step is fed."""
+
+    items: list[Item]
+    pixels: Tensor
+    affine: Tensor
+    text: tuple[Tensor, Tensor]
+
+
+class Run:
+    """One training run and its state on disk."""
+
+    def __init__(self, recipe: ClipRecipe, resume: bool) -> None:
+        self.recipe = recipe
+        self.folder = recipe.work / "clip"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(recipe.seed)
+        self.sampler = Sampler(recipe.work, recipe.seed)
+        self.vqa_pixels = vqa.pixels(self.sampler.vqa)
+        self.tokenizer = self._tokenizer()
+        self.targets = Targets(recipe.work, self.sampler)
+        config = config_of(recipe.shape, self.tokenizer)
+        self.student = Student(config, self.targets.prototypes)
+        self.average = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
+        self.optimisers = self._optimisers()
+        self.step, self.spent = 0, 0.0
+        if resume and (self.folder / "resume.pt").is_file():
+            self._load()
+        self.feeder = ThreadPoolExecutor(1)
+        self.coming = self.feeder.submit(self.prepare, self.step)
+
+    def _tokenizer(self) -> Tokenizer:
+        path = self.folder / "tokenizer.json"
+        if not path.is_file():
+            train_tokenizer(corpus(self.sampler), self.recipe.shape.vocabulary).save(str(path))
+        return Tokenizer.from_file(str(path))
+
+    def _optimisers(self) -> tuple[Muon, torch.optim.AdamW]:
+        matrices, decayed, rest = [], [], []
+        for name, p in self.student.named_parameters():
+            inside = ".encoder.layers." in name
+            if inside and p.ndim == 2:
+                matrices.append(p)
+            else:
+                (decayed if p.ndim >= 2 and "embedding" not in name else rest).append(p)
+        r = self.recipe
+        groups = [{"params": decayed, "weight_decay": r.weight_decay}, {"params": rest}]
+        adam = torch.optim.AdamW(groups, r.adam_rate, (0.9, 0.98), weight_decay=0.0, fused=True)
+        return Muon(matrices, r.muon_rate, weight_decay=r.weight_decay), adam
+
+    def _load(self) -> None:
+        state = torch.load(self.folder / "resume.pt", weights_only=True)
+        self.student.load_state_dict(state["student"])
+        self.average = state["average"]
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step, self.spent = state["step"], state["spent"]
+
+    def checkpoint(self) -> None:
+        """Write the resumable state, then swap it in."""
+        state = {
+            "student": self.student.state_dict(), "average": self.average,
+            "optimisers": [o.state_dict() for o in self.optimisers],
+            "step": self.step, "spent": self.spent,
+        }
+        torch.save(state, self.folder / "resume.part")
+        os.replace(self.folder / "resume.part", self.folder / "resume.pt")
+
+    @torch.no_grad()
+    def prepare(self, step: int) -> Batch:
+        """The batch of one step; runs ahead in a thread of its own."""
+        items = self.sampler.batch(step)
+        rng = np.random.default_rng([self.recipe.seed + 1, step])
+        views = compose(items, load(items, self.sampler, self.vqa_pixels), rng)
+        text = encode(self.tokenizer, [i.caption for i in items])
+        return Batch(items, normalise(views.images), views.affine, text)
+
+    def advance(self) -> dict[str, float]:
+        """One step: sample, see, learn, average."""
+        batch = self.coming.result()
+        self.coming = self.feeder.submit(self.prepare, self.step + 1)
+        parts = losses(
+            self.student, self.targets, batch.items, batch.pixels, batch.affine, batch.text
+        )
+        loss = torch.stack(list(parts.values())).sum()
+        for optimiser, base in zip(
+            self.optimisers, (self.recipe.muon_rate, self.recipe.adam_rate), strict=True
+        ):
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = base * self.rate()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.step += 1
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        state = self.student.state_dict()
+        floats = [k for k, v in state.items() if v.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.average[k] for k in floats], [state[k] for k in floats], 1 - decay
+        )
+        return {"loss": loss.item()} | {k: v.item() for k, v in parts.items()}
+
+    def rate(self) -> float:
+        """Warm-up by steps, then cosine to 1% over the wall-clock budget."""
+        done = min(1.0, self.spent / (self.recipe.minutes * 60))
+        cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+        return min(1.0, (self.step + 1) / self.recipe.warmup) * cosine
+
+    def averaged(self) -> Student:
+        """A student with the averaged weights."""
+        student = Student(config_of(self.recipe.shape, self.tokenizer), self.targets.prototypes)
+        student.load_state_dict(self.average)
+        return student
+
+    def log(self, row: dict[str, float]) -> None:
+        """Append one line to the log and show it."""
+        row = {"step": self.step, "samples": self.step * 128, "spent": round(self.spent), **row}
+        line = json.dumps({k: round(v, 4) for k, v in row.items()})
+        with (self.folder / "log.jsonl").open("a") as out:
+            out.write(line + "\n")
+        print(line, flush=True)
+
+    def train(self) -> None:
+        """Run until the budget is spent, then save the averaged CLIP."""
+        judge = Judge(self.recipe.work, self.tokenizer)
+        budget = self.recipe.minutes * 60
+        start = time.monotonic() - self.spent
+        judged = saved = logged = self.spent
+        courtesy = Courtesy(self.recipe.threads)
+        while self.spent < budget:
+            if self.step % 10 == 0:
+                courtesy.look()
+            figures = self.advance()
+            self.spent = time.monotonic() - start
+            if self.step == 5 or self.spent - logged > 30:
+                self.log(figures | {"rate": self.rate(), "threads": courtesy.threads})
+                logged = self.spent
+            if self.spent - judged > self.recipe.evaluate_minutes * 60:
+                self.log(judge(self.averaged()))
+                judged = self.spent = time.monotonic() - start
+            if self.spent - saved > self.recipe.save_minutes * 60:
+                self.checkpoint()
+                saved = self.spent
+        self.feeder.shutdown()
+        self.checkpoint()
+        final = self.averaged()
+        self.log({"final": 1.0} | judge(final))
+        save(final.clip, self.tokenizer, self.folder / "final")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train CLIP for a wall-clock budget."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resume", action="store_true")
+    options = parser.parse_args(argv)
+    recipe = ClipRecipe(options.work, options.minutes, threads=options.threads)
+    Run(recipe, options.resume).train()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

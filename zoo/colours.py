@@ -1,0 +1,132 @@
+"""Named colours and plain shapes: how each is drawn, so that captions and answers are true."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Rgb = tuple[int, int, int]
+
+COLOURS: dict[str, tuple[Rgb, ...]] = {
+    "red": ((225, 35, 35), (255, 0, 0)),
+    "green": ((30, 160, 45), (0, 240, 20), (0, 128, 0)),
+    "blue": ((35, 60, 220), (0, 0, 255), (40, 110, 230)),
+    "yellow": ((245, 220, 30), (255, 255, 0)),
+    "teal": ((0, 128, 128), (20, 150, 145)),
+    "brown": ((125, 70, 25), (165, 42, 42)),
+    "gray": ((128, 128, 128), (150, 150, 150)),
+    "black": ((8, 8, 8), (25, 25, 25)),
+    "orange": ((250, 140, 20), (255, 165, 0)),
+    "purple": ((135, 40, 175), (128, 0, 128)),
+    "pink": ((250, 130, 185), (255, 170, 195)),
+    "white": ((250, 250, 250),),
+}
+"""Name -> centres of the colour; the first eight are easy-VQA's colours."""
+
+SHAPES = (
+    "circle", "rectangle", "triangle", "square", "star", "pentagon", "hexagon", "ellipse",
+    "diamond", "cross", "ring", "crescent",
+)
+"""The first three are easy-VQA's shapes."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One plain shape with its colour's name."""
+
+    kind: str
+    colour: str
+
+    @property
+    def phrase(self) -> str:
+        """``red triangle``."""
+        return f"{self.colour} {self.kind}"
+
+
+def shade(name: str, rng: np.random.Generator, spread: float = 9.0) -> Rgb:
+    """A colour that bears the name; black, white and gray stay without a tint."""
+    centres = COLOURS[name]
+    grey = name in ("gray", "black", "white")
+    noise = rng.normal(0, spread, 1 if grey else 3)
+    centre = np.array(centres[rng.integers(len(centres))])
+    r, g, b = np.clip(centre + noise, 0, 255).astype(int)
+    return int(r), int(g), int(b)
+
+
+def _corners(kind: str, rng: np.random.Generator) -> list[tuple[float, float]]:
+    """Unit-box corners of a shape about the origin, radius 1."""
+    def ring(n: int, start: float = -math.pi / 2) -> list[tuple[float, float]]:
+        return [
+            (math.cos(start + 2 * math.pi * i / n), math.sin(start + 2 * math.pi * i / n))
+            for i in range(n)
+        ]
+
+    if kind == "triangle":
+        return [(x * rng.uniform(0.75, 1), y * rng.uniform(0.75, 1)) for x, y in ring(3)]
+    if kind in ("pentagon", "hexagon"):
+        return ring(5 if kind == "pentagon" else 6)
+    if kind == "square":
+        return [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]
+    if kind == "rectangle":
+        half = rng.uniform(0.4, 0.68)
+        return [(-1.0, -half), (1.0, -half), (1.0, half), (-1.0, half)]
+    if kind == "diamond":
+        return [(0, -1), (rng.uniform(0.6, 0.8), 0), (0, 1), (-rng.uniform(0.6, 0.8), 0)]
+    if kind == "star":
+        inner = rng.uniform(0.38, 0.48)
+        outer, points = ring(5), ring(5, -math.pi / 2 + math.pi / 5)
+        return [p for o, (x, y) in zip(outer, points, strict=True)
+                for p in (o, (x * inner, y * inner))]
+    arm = rng.uniform(0.25, 0.4)
+    return [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm), (arm, 1),
+            (-arm, 1), (-arm, arm), (-1, arm), (-1, -arm), (-arm, -arm)]
+
+
+def _round_mask(kind: str, side: int, rng: np.random.Generator) -> Image.Image:
+    mask = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(mask)
+    pad = side * 0.04
+    if kind == "ellipse":
+        half = side * rng.uniform(0.24, 0.36)
+        draw.ellipse((pad, side / 2 - half, side - pad, side / 2 + half), fill=255)
+        return mask
+    draw.ellipse((pad, pad, side - pad, side - pad), fill=255)
+    if kind == "ring":
+        hole = side * rng.uniform(0.18, 0.3)
+        draw.ellipse((hole, hole, side - hole, side - hole), fill=0)
+    if kind == "crescent":
+        shift = side * rng.uniform(0.22, 0.34)
+        draw.ellipse((pad + shift, pad * 2, side - pad + shift, side - pad * 2), fill=0)
+    return mask
+
+
+def _mask(kind: str, side: int, rng: np.random.Generator) -> Image.Image:
+    if kind in ("circle", "ellipse", "ring", "crescent"):
+        return _round_mask(kind, side, rng)
+    mask = Image.new("L", (side, side))
+    half = side * 0.48
+    points = [(side / 2 + x * half, side / 2 + y * half) for x, y in _corners(kind, rng)]
+    ImageDraw.Draw(mask).polygon(points, fill=255)
+    return mask
+
+
+def draw_shape(shape: Shape, side: int, rng: np.random.Generator) -> Image.Image:
+    """Render a shape as RGBA, cropped to its box: random turn, proportions, maybe an outline."""
+    big = side * 3
+    mask = _mask(shape.kind, big, rng)
+    turns = {"square": 0.25, "diamond": 0.1, "cross": 0.15}.get(shape.kind, 0.7)
+    if rng.random() < turns:
+        turn = rng.uniform(-12, 12) if shape.kind in ("square", "diamond", "cross") else (
+            rng.uniform(0, 360)
+        )
+        mask = mask.rotate(turn, Image.Resampling.BICUBIC, expand=True)
+    image = Image.new("RGBA", mask.size, (*shade(shape.colour, rng), 255))
+    image.putalpha(mask)
+    box = mask.getbbox() or (0, 0, big, big)
+    image = image.crop(box)
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)

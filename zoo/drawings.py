@@ -1,0 +1,221 @@
+"""The gallery: every drawing rendered once to RGBA, with its concept, words, artist and licence.
+
+A drawing is cropped to its alpha box, padded to a square 1.06 times its longer side, and stored
+as ``(96, 96, 4)`` uint8 with straight alpha. OpenMoji is rendered the same way into a gallery of
+its own and is for evaluation only: a drawing belongs to the development half when the hash of
+its codepoint is even and to the report half when it is odd (`openmoji_half`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import resvg_py
+from PIL import Image
+
+from zoo.names import EmojiNames, bare_codepoint, is_skin_tone, words_of
+from zoo.sources import Source, fetch_all, source, training_sets
+
+SIZE = 96
+MARGIN = 1.06
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One drawing of one artist; its row in the gallery's pixels is its index in the table."""
+
+    identifier: str
+    concept: str
+    keywords: tuple[str, ...]
+    group: str
+    subgroup: str
+    set_name: str
+    kind: str
+    licence: str
+    codepoint: str
+    details: tuple[str, ...] = ()
+    """For a national flag: country, capital, continent."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The table of drawings and their pixels ``(rows, 96, 96, 4)`` uint8, memory-mapped."""
+
+    drawings: tuple[Drawing, ...]
+    pixels: Pixels
+
+    @classmethod
+    def open(cls, folder: Path) -> Gallery:
+        """Open a gallery written by `write`."""
+        rows = []
+        with (folder / "table.jsonl").open() as lines:
+            for line in lines:
+                row = json.loads(line)
+                row["keywords"], row["details"] = tuple(row["keywords"]), tuple(row["details"])
+                rows.append(Drawing(**row))
+        return cls(tuple(rows), np.load(folder / "pixels.npy", mmap_mode="r"))
+
+    def counts(self) -> dict[str, int]:
+        """Drawings per set."""
+        return dict(Counter(d.set_name for d in self.drawings))
+
+
+def openmoji_half(codepoint: str) -> str:
+    """``dev`` for an even hash of the codepoint, ``report`` for an odd one."""
+    return "report" if hashlib.sha256(codepoint.encode()).digest()[0] % 2 else "dev"
+
+
+def render(svg: str) -> Pixels | None:
+    """SVG text -> ``(96, 96, 4)`` uint8 cropped to its alpha box, or None when it is empty."""
+    try:
+        png = resvg_py.svg_to_bytes(svg_string=svg, width=160)
+    except ValueError:
+        return None
+    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    box = image.getchannel("A").point(lambda a: 255 if a > 8 else 0).getbbox()
+    if box is None:
+        return None
+    image = image.crop(box)
+    side = max(2, round(max(image.size) * MARGIN))
+    square = Image.new("RGBA", (side, side))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return np.asarray(square.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+
+
+def _icon_svg(icons: dict[str, object], name: str) -> str:
+    body = icons["icons"][name]  # type: ignore[index]
+    width = body.get("width", icons.get("width", 16))
+    height = body.get("height", icons.get("height", 16))
+    left, top = body.get("left", 0), body.get("top", 0)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{left} {top} {width} {height}">{body["body"]}</svg>'
+    )
+
+
+def _keep(item: Source, name: str, known: set[str]) -> bool:
+    if item.kind == "emoji":
+        return not is_skin_tone(name, known)
+    if item.set_name == "ph":
+        return not name.endswith(("-bold", "-thin", "-light"))
+    if item.set_name == "healthicons":
+        return not name.endswith(("24px", "-negative"))
+    if item.set_name == "fluent-color":
+        family = name.rsplit("-", 1)[0]
+        return not any(f"{family}-{s}" in known for s in (48, 32, 28, 24) if name < f"{family}-{s}")
+    return True
+
+
+def iconify_jobs(
+    item: Source, package: Path, names: EmojiNames
+) -> Iterator[tuple[Drawing, str]]:
+    """The drawings of one icon set with their SVG texts."""
+    icons = json.loads((package / "icons.json").read_text())
+    metadata = json.loads((package / "metadata.json").read_text())
+    codes = {v: k for k, v in json.loads((package / "chars.json").read_text()).items()}
+    groups: dict[str, str] = {}
+    for group, members in metadata.get("categories", {}).items():
+        groups.update({member: group.lower() for member in members})
+    known = set(icons["icons"])
+    for name in sorted(known):
+        if not _keep(item, name, known):
+            continue
+        emoji = names.find(name, codes.get(name, "") if item.kind == "emoji" else "")
+        words = words_of(name)
+        if emoji is None and item.kind != "emoji":
+            emoji = names.find(words)
+        if not words and emoji is None:
+            continue
+        yield Drawing(
+            identifier=name,
+            concept=emoji.label if emoji else words,
+            keywords=emoji.keywords if emoji else (),
+            group=emoji.group if emoji else groups.get(name, ""),
+            subgroup=emoji.subgroup if emoji else "",
+            set_name=item.set_name,
+            kind=item.kind,
+            licence=item.licence,
+            codepoint=emoji.codepoint if emoji else "",
+        ), _icon_svg(icons, name)
+
+
+def flag_jobs(package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]:
+    """The flags of ``flag-icons`` with country, capital and continent."""
+    item = source("flag-icons")
+    for row in json.loads((package / "country.json").read_text()):
+        code = row["code"]
+        letters = "-".join(f"{0x1F1E6 + ord(c) - 97:x}" for c in code if c.isalpha())
+        emoji = names.by_code.get(letters) if len(code) == 2 else None
+        concept = emoji.label if emoji else f"flag: {row['name']}"
+        details = (row["name"], row.get("capital", ""), row.get("continent", ""))
+        svg = (package / row["flag_4x3"]).read_text()
+        yield Drawing(
+            code, concept, emoji.keywords if emoji else (), "flags", "country-flag",
+            item.set_name, item.kind, item.licence, letters if emoji else "", details,
+        ), svg
+
+
+def openmoji_jobs(package: Path) -> Iterator[tuple[Drawing, str]]:
+    """OpenMoji without skin tones and extras: 1,923 drawings, evaluation only."""
+    item = source("openmoji")
+    for row in json.loads((package / "data" / "openmoji.json").read_text()):
+        if row["skintone"] or row["group"].startswith("extras"):
+            continue
+        tags = tuple(t.strip() for t in row["tags"].split(",") if t.strip())
+        yield Drawing(
+            row["hexcode"], row["annotation"], tags, row["group"], row["subgroups"],
+            item.set_name, item.kind, item.licence, bare_codepoint(row["hexcode"]),
+        ), (package / "color" / "svg" / f"{row['hexcode']}.svg").read_text()
+
+
+def write(jobs: Iterable[tuple[Drawing, str]], folder: Path, processes: int = 2) -> int:
+    """Render jobs into a gallery folder, atomically; returns the number of drawings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawings, svgs = zip(*jobs, strict=True)
+    with ProcessPoolExecutor(processes) as pool:
+        rendered = list(pool.map(render, svgs, chunksize=64))
+    kept = [(d, p) for d, p in zip(drawings, rendered, strict=True) if p is not None]
+    with (folder / "pixels.npy.part").open("wb") as out:
+        np.save(out, np.stack([p for _, p in kept]))
+    (folder / "pixels.npy.part").rename(folder / "pixels.npy")
+    part = folder / "table.jsonl.part"
+    part.write_text("".join(json.dumps(asdict(d)) + "\n" for d, _ in kept))
+    part.rename(folder / "table.jsonl")
+    return len(kept)
+
+
+def build(work: Path) -> dict[str, int]:
+    """Render the training gallery and the OpenMoji gallery unless they exist."""
+    packages = fetch_all(work / "packages")
+    names = EmojiNames.read(packages["emojibase-data"])
+    if not (work / "drawings" / "table.jsonl").is_file():
+        jobs = [j for s in training_sets() for j in iconify_jobs(s, packages[s.set_name], names)]
+        jobs += list(flag_jobs(packages["flag-icons"], names))
+        write(jobs, work / "drawings")
+    if not (work / "openmoji" / "table.jsonl").is_file():
+        write(openmoji_jobs(packages["openmoji"]), work / "openmoji")
+    return Gallery.open(work / "drawings").counts() | Gallery.open(work / "openmoji").counts()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Render all drawings."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    print(build(parser.parse_args(argv).work))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

