@@ -107,9 +107,7 @@ def main() -> None:
         fail(f"neva: {error}", error)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (
-        OSError
-    ) as error:  # a full disk, a forbidden folder: its words name the file
+    except OSError as error:  # a full disk, a forbidden folder: its words name the file
         fail(f"neva: {error}", error)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

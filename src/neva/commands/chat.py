@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neva.commands.talk import Talk
+from neva.commands.talk import Talk, put
 from neva.engine import open_engine
 from neva.engine.protocol import Chunk, Engine, Request, Sampling
 from neva.images import RGBImage, read_image
@@ -71,8 +71,7 @@ def answer(engine: Engine, request: Request) -> tuple[str, Chunk]:
     try:
         for last in stream:
             text += last.text
-            typer.echo(last.text, nl=False)
-            sys.stdout.flush()
+            put(last.text)
     except (KeyboardInterrupt, OSError):  # the user, or a pipe that nobody reads any more
         stream.cancel()
         raise

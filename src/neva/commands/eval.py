@@ -14,7 +14,7 @@ from rich.table import Table
 
 from neva.engine.protocol import Engine
 from neva.errors import DataError
-from neva.evaluate import TASKS, Judged, Report, Task
+from neva.evaluate import TASKS, Judged, Report, Task, read
 from neva.evaluate import evaluate as run_task
 from neva.evaluate.page import page
 from neva.evaluate.remote import RemoteEngine
@@ -62,6 +62,7 @@ def evaluate(
         raise typer.BadParameter("give --model or --url, not both")
     check_places(json, report)
     chosen = TASKS[task.value]
+    items = read(chosen, data)
     console = Console(stderr=True, highlight=False)
     opened, identity = open_model(model, url, name, engine, precision, console)
     with closing(opened), Watcher(chosen, console) as watch:
@@ -69,7 +70,7 @@ def evaluate(
             chosen,
             opened,
             limit,
-            data=data,
+            items=items,
             baseline=baseline.value,
             suffix=None if suffix is None else suffix.replace("\\n", "\n"),
             system=system,
@@ -170,5 +171,6 @@ def show(result: Report, console: Console) -> None:
         f"{len(result.judged)} of {result.total} questions in {result.seconds:.1f} s "
         f"({len(result.judged) / max(result.seconds, 1e-9):.1f}/s), mean credit {low:.1f} to "
         f"{high:.1f} (95%), suffix {result.asked['suffix']!r}, "
-        f"{result.errors} could not be asked"
+        f"{result.errors} could not be asked",
+        soft_wrap=True,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from unicodedata import category
 
 import typer
 from rich.console import Console
@@ -20,6 +21,12 @@ HELP = """Type a question. Also:
   /help         this text
   /quit         leave, as Ctrl-D does; Ctrl-C stops an answer"""
 PROMPT = "> "
+
+
+def put(text: str) -> None:
+    """A piece of answer to stdout at once, without characters that could drive a terminal."""
+    typer.echo("".join(c for c in text if category(c) != "Cc" or c in "\n\t"), nl=False)
+    sys.stdout.flush()
 
 
 class Talk:
@@ -104,8 +111,7 @@ class Talk:
                 stream.cancel()
                 continue
             text += last.text
-            typer.echo(last.text, nl=False)
-            sys.stdout.flush()
+            put(last.text)
         typer.echo()
         return text, last
 

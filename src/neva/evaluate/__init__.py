@@ -1,7 +1,8 @@
 """Judge: benchmarks, their metrics, and the runner that asks an engine their questions."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,14 @@ TASKS: Mapping[str, Task] = {
     )
 }
 
-__all__ = ["TASKS", "Asking", "Baseline", "Item", "Judged", "Report", "Task", "evaluate"]
+__all__ = ["TASKS", "Asking", "Baseline", "Item", "Judged", "Report", "Task", "evaluate", "read"]
+
+
+def read(task: Task, data: Path | None = None) -> list[Item]:
+    """The whole set, checked; before a model is opened, which takes longer."""
+    items = task.load(data)
+    verify(task.name, items)
+    return items
 
 
 def evaluate(
@@ -45,6 +53,7 @@ def evaluate(
     limit: int | None = None,
     *,
     data: Path | None = None,
+    items: Sequence[Item] | None = None,
     baseline: Baseline = "none",
     suffix: str | None = None,
     system: str | None = None,
@@ -55,12 +64,12 @@ def evaluate(
 ) -> Report:
     """Run a task, greedy; `limit` questions at even distances over the set, or all.
 
+    `data` is the folder with the task's files, or `items` what `read` made of it;
     `model` is the identity to record (a checkpoint's sha256, a URL); `partial` a file from which a
     run that was cut off goes on; `watch` sees every judged answer as it comes,
     and how many there will be.
     """
-    items = task.load(data)
-    verify(task.name, items)
+    items = read(task, data) if items is None else items
     chosen = spread(items, limit)
     asking = Asking(task.suffix if suffix is None else suffix, task.max_tokens, system, in_flight)
     asked = {
@@ -74,6 +83,7 @@ def evaluate(
         "limit": limit,
         "temperature": 0.0,
         "max_tokens": task.max_tokens,
+        "neva": version("neva-vlm"),
     }
     kept = Partial.open(partial, asked)
     start = time.perf_counter()

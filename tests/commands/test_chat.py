@@ -1,0 +1,95 @@
+"""`neva chat` with a real engine and a tiny model: what goes to stdout, and what does not."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from neva.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """`neva WORDS` in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["neva", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+def test_streams_the_answer_that_json_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, picture: Path,
+) -> None:  # fmt: skip
+    words = ("chat", picture, "what is it?", "--model", checkpoint, "--max-tokens", 12)
+    assert run(monkeypatch, *words) == 0
+    streamed = capsys.readouterr()
+    assert run(monkeypatch, *words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    controls = {code: None for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"}
+    assert streamed.out == found["answer"].translate(controls) + "\n"
+    assert len(found["answer"]) > 3
+    assert found["finish"] == "length"
+    assert found["completion_tokens"] == 12
+    assert found["model"] == checkpoint.name
+    assert "cut" in streamed.err
+
+
+def test_a_conversation_remembers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, picture: Path,
+) -> None:  # fmt: skip
+    options = ("chat", picture, "--model", checkpoint, "--max-tokens", 8, "--temperature", 0)
+
+    def say(*lines: object) -> list[str]:
+        """The answers to these lines, each of which ends with a blank line of ours."""
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(str, lines)) + "\n"))
+        assert run(monkeypatch, *options) == 0
+        return capsys.readouterr().out.split("\n")[:-1]
+
+    once = say("what is it?", "and now?")
+    assert len(once) >= 2
+    assert say("what is it?", "/reset", f"/image {picture}", "what is it?", "and now?")[1:] == once
+    assert say("what is it?", "/image nothing.png", "/nonsense", "and now?") == once
+    assert say("what is it?", "/quit", "and now?") == once[:-1]
+    assert say("and now?") != once[-1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("chat", "missing.png", "what?"), 1, "missing.png does not exist"),
+        (("chat", "PICTURE", "what?", "--model", "nowhere"), 1, "nowhere: no such directory"),
+        (("chat", "PICTURE", "what?", "--temperature", "9"), 2, "--temperature"),
+        (("chat", "PICTURE", "--json"), 2, "--json needs a question"),
+        (("chat", "PICTURE", "?", "--model", "TINY", "--engine", "warp"), 1, "no engine 'warp'"),
+        (("chat", "TEXT", "what?"), 1, "is not a PNG, JPEG, WebP or GIF"),
+    ],
+)  # fmt: skip
+def test_what_a_user_can_mend_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, picture: Path, words: tuple[str, ...], code: int, says: str,
+) -> None:  # fmt: skip
+    text = picture.with_suffix(".txt")
+    text.write_text("no picture")
+    known = {"PICTURE": picture, "TINY": checkpoint, "TEXT": text}
+    assert run(monkeypatch, *(known.get(word, word) for word in words)) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert says in shown.err
+    if code == 1:
+        assert shown.err.startswith("neva: ")
+        assert shown.err.count("\n") == 1
+        assert "Traceback" not in shown.err
+
+
+def test_an_over_long_question_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, picture: Path,
+) -> None:  # fmt: skip
+    assert run(monkeypatch, "chat", picture, "long " * 300, "--model", checkpoint) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "tokens" in shown.err
+    assert shown.err.count("\n") == 1

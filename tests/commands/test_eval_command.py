@@ -1,0 +1,70 @@
+"""`neva eval` with a real engine and a tiny model."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from neva.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """`neva eval WORDS` in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["neva", "eval", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+def test_measures_and_writes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    out, page = tmp_path / "out.json", tmp_path / "out.html"
+    words = ("easy-vqa", "--model", checkpoint, "--limit", 20, "--json", out, "--report", page)
+    assert run(monkeypatch, *words) == 0
+    shown = capsys.readouterr()
+    assert "accuracy" in shown.out
+    found = json.loads(out.read_text())
+    assert (found["questions"], found["of"], len(found["answers"])) == (20, 9673, 20)
+    assert found["asked"]["baseline"] == "none"
+    assert len(found["asked"]["sha256"]) == 64
+    assert found["floor"]["accuracy"] > 40
+    assert "data:image/png" in page.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "out.json"]
+    blind = tmp_path / "blind.json"
+    words = ("easy-vqa", "--model", checkpoint, "--limit", 20, "--json", blind)
+    assert run(monkeypatch, *words, "--baseline", "text", "--suffix", r"\nShort.") == 0
+    asked = json.loads(blind.read_text())["asked"]
+    assert (asked["baseline"], asked["suffix"]) == ("text", "\nShort.")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("nosuch",), 2, "nosuch"),
+        (("gqa", "--model", "TINY"), 1, "gqa needs its files"),
+        (("gqa", "--model", "TINY", "--data", "DIR"), 1, "testdev_balanced_questions.json"),
+        (("easy-vqa", "--model", "nowhere"), 1, "nowhere: no such directory"),
+        (("easy-vqa", "--url", "127.0.0.1:9"), 1, "no OpenAI-compatible server"),
+        (("easy-vqa", "--url", "x", "--model", "y"), 2, "not both"),
+        (("easy-vqa", "--model", "TINY", "--json", "no/where.json"), 1, "does not exist"),
+        (("pope", "--model", "TINY", "--data", "BROKEN"), 1, "broken JSON"),
+    ],
+)  # fmt: skip
+def test_what_a_user_can_mend_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, tmp_path: Path, words: tuple[str, ...], code: int, says: str,
+) -> None:  # fmt: skip
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "coco_pope_random.json").write_text('{"question_id": 1,\n')
+    known = {"TINY": checkpoint, "DIR": tmp_path, "BROKEN": broken}
+    assert run(monkeypatch, *(known.get(word, word) for word in words)) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert says in shown.err
+    if code == 1:
+        assert shown.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]

@@ -1,0 +1,97 @@
+"""The remote engine against our own server: the engine behind it sees what a local one would."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import uvicorn
+from eval_double import Double, words
+
+from neva.engine.protocol import Request, Sampling, collect
+from neva.errors import EngineError
+from neva.evaluate.remote import RemoteEngine
+from neva.images import from_pixels
+from neva.prompts import Conversation, ask, assistant, user
+from neva.server.app import create_app
+
+PICTURE = from_pixels(np.arange(10 * 12 * 3, dtype=np.uint8).reshape(10, 12, 3))
+
+
+def reply(request: Request) -> str:
+    if "fail" in words(request):
+        raise RuntimeError("out of memory")
+    return "echo:" + words(request)
+
+
+@pytest.fixture(scope="module")
+def behind() -> Iterator[tuple[str, Double]]:
+    """(address, engine) of a server that runs on a thread."""
+    engine = Double(reply, refuses=lambda request: "too long" in words(request))
+    config = uvicorn.Config(create_app(engine), port=0, log_level="error", lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}", engine
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        ask("what is it?"),
+        ask("hello", images=0),
+        ask("what is it?\nAnswer the question using a single word or phrase.", system="Be brief."),
+        Conversation((*ask("what?").turns, assistant("a cat"), user("and where?"))),
+    ],
+)
+def test_the_same_request_arrives(behind: tuple[str, Double], conversation: Conversation) -> None:
+    address, engine = behind
+    remote = RemoteEngine(address)
+    images = (PICTURE,) if conversation.slots else ()
+    request = Request(conversation, images, Sampling(0.0, 0.5, 99, 7, ("###",)))
+    text, last = collect(remote.generate([request])[0])
+    remote.close()
+    arrived = engine.asked[-1]
+    assert arrived.conversation == conversation
+    assert [image.digest for image in arrived.images] == [image.digest for image in images]
+    assert replace(arrived.sampling, stop=()) == Sampling(0.0, 0.5, 99, 7)
+    assert "###" in arrived.sampling.stop
+    assert text == "echo:" + conversation.turns[-1].text
+    assert last.finish == "stop"
+    assert last.usage is not None
+    assert last.usage.completion_tokens == len(text)
+
+
+def test_knows_what_is_served(behind: tuple[str, Double]) -> None:
+    remote = RemoteEngine(behind[0] + "/v1", "double")
+    assert (remote.info.name, remote.info.engine, remote.info.precision) == (
+        "double", "remote", "exact",
+    )  # fmt: skip
+    assert (remote.info.context, remote.info.image_tokens) == (4096, 4)
+    remote.close()
+    with pytest.raises(EngineError, match="serves double, not 'other'"):
+        RemoteEngine(behind[0], "other")
+
+
+@pytest.mark.parametrize("question", ["too long", "fail"])
+def test_an_error_ends_the_stream_with_a_word(behind: tuple[str, Double], question: str) -> None:
+    remote = RemoteEngine(behind[0])
+    _, last = collect(remote.generate([Request(ask(question, images=0))])[0])
+    remote.close()
+    assert last.finish == "error"
+    assert last.error
+
+
+def test_no_server_is_one_sentence() -> None:
+    with pytest.raises(EngineError, match=r"no OpenAI-compatible server at http://127\.0\.0\.1:9"):
+        RemoteEngine("127.0.0.1:9")
+    with pytest.raises(EngineError, match="not an http address"):
+        RemoteEngine("ftp://x")
