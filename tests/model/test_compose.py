@@ -166,8 +166,8 @@ def test_refuses_with_one_sentence_and_leaves_nothing(
     for arguments, sentence in (
         ((clip, opt, "linear", out), "'opt' language model cannot be composed; .* llama, nemotron"),
         ((llama, llama, "linear", out), "'llama' model is not a vision tower"),
-        ((clip, tmp_path / "nothing", "linear", out), "cannot be read as a language model"),
-        ((clip, tmp_path / "no.gguf", "linear", out), "no such file"),
+        ((clip, tmp_path / "nothing", "linear", out), "no such file or directory"),
+        ((clip, tmp_path / "no.gguf", "linear", out), "no such file or directory"),
         ((clip, llama, "mlp9x", out), "no projector 'mlp9x'; choose one of: mlp2x_gelu, linear"),
         ((clip, llama, "linear", out, "v9"), "no template 'v9'; choose one of: plain, v0"),
         ((clip, llama, "linear", out, "v1", -9), "no layer -9"),

@@ -6,7 +6,7 @@ version of transformers has a say in what is written.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from tokenizers import AddedToken
@@ -17,16 +17,15 @@ from neva.model.arrays import as_array
 from neva.model.checkpoint import Checkpoint
 from neva.model.files import check_free, write_json, written_aside
 from neva.model.keys import HEAD, PROJECTOR
+from neva.model.kinds import DType, ProjectorKind
 from neva.model.language import Language, read_language
 from neva.model.processor import IMAGE_TOKEN, ProcessorFacts, write_processor
-from neva.model.projector import ACTIVATIONS, ProjectorKind, check_kind, fresh_projector
+from neva.model.projector import ACTIVATIONS, check_kind, fresh_projector
 from neva.model.provenance import Aspect, Provenance
 from neva.model.shapes import expected_shapes, text_config
 from neva.model.vision import Vision, read_vision
 from neva.model.weights import write_tensors
 from neva.prompts import TEMPLATES, stop_ids
-
-DType = Literal["bfloat16", "float32"]
 
 
 @dataclass(frozen=True)

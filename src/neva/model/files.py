@@ -55,6 +55,14 @@ def check_free(out: Path) -> None:
         raise CheckpointError(f"{out}: already exists; remove it or choose another output folder.")
 
 
+def check_source(source: str | Path) -> None:
+    """CheckpointError if `source` can only be a local path, and nothing is there."""
+    text = str(source)
+    local = isinstance(source, Path) or text.startswith(("/", ".", "~")) or text.count("/") > 1
+    if local and not Path(source).exists():
+        raise CheckpointError(f"{source}: there is no such file or directory.")
+
+
 def write_json(file: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON object as transformers does: indented, UTF-8, a newline at the end."""
     text = json.dumps(record, indent=2, ensure_ascii=False)

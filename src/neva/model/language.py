@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from neva.errors import CheckpointError
+from neva.model.files import check_source
 from neva.model.keys import BODY, HEAD
 
 FAMILIES = ("llama", "nemotron", "mistral", "gpt_neox", "gpt2", "qwen2")
@@ -45,6 +46,7 @@ class Language:
 
 def read_language(source: str | Path, dtype: torch.dtype) -> Language:
     """Read a causal LM; CheckpointError for an unsupported family or an unreadable source."""
+    check_source(source)
     where = _locate(source)
     config = _read(source, AutoConfig, where)
     if config.model_type not in FAMILIES:
@@ -81,8 +83,6 @@ def _locate(source: str | Path) -> dict[str, Any]:
     """Arguments of `from_pretrained`: a GGUF file is named apart from its folder."""
     path = Path(source)
     if path.suffix == ".gguf":
-        if not path.is_file():
-            raise CheckpointError(f"{path}: there is no such file.")
         return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     return {"pretrained_model_name_or_path": str(source)}
 

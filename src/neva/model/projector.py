@@ -6,14 +6,13 @@ loads LLaVA loads it, and its output is linear_1's to the last bit.
 """
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from neva.errors import CheckpointError
-
-ProjectorKind = Literal["mlp2x_gelu", "linear"]
+from neva.model.kinds import ProjectorKind
 
 ACTIVATIONS: Mapping[str, str] = {"mlp2x_gelu": "gelu", "linear": "linear"}
 PROBES = 8

@@ -10,6 +10,7 @@ from transformers import AutoConfig, CLIPVisionModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from neva.errors import CheckpointError
+from neva.model.files import check_source
 from neva.model.keys import disk_name
 from neva.model.projector import probe_pixels
 
@@ -40,6 +41,7 @@ class Vision:
 
 def read_vision(source: str | Path, dtype: torch.dtype) -> Vision:
     """Read a CLIP; CheckpointError for another kind of model or an unreadable source."""
+    check_source(source)
     try:
         kind = AutoConfig.from_pretrained(source).model_type
         if kind not in KINDS:
