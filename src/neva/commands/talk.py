@@ -61,13 +61,12 @@ class Talk:
         while not self.ended:
             try:
                 line = input(PROMPT if sys.stdin.isatty() else "").strip()
+                if line:
+                    self.take(line)
             except EOFError:
                 return
             except KeyboardInterrupt:
                 self.console.print("\n(Ctrl-D to leave)")
-                continue
-            if line:
-                self.take(line)
 
     def take(self, line: str) -> None:
         """A command or a question; what the user can mend is said in one sentence."""
