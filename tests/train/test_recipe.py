@@ -50,7 +50,7 @@ def test_bad_values_come_with_a_remedy(values: dict[str, object], words: str) ->
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown recipe fields.*learningrate"):
+    with pytest.raises(ValueError, match=r"unknown recipe fields.*learningrate"):
         Recipe.from_json({"learningrate": 1})
     with pytest.raises(ValueError, match="llava-v1"):
         recipe("llava-v9", "pretrain")

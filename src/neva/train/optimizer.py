@@ -16,9 +16,17 @@ from neva.train.recipe import Recipe
 
 
 class MasterAdamW:
-    """AdamW on the masters of `parameters` (name -> trainable parameter of the model)."""
+    """AdamW on the masters of `parameters` (name -> trainable parameter of the model).
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], recipe: Recipe) -> None:
+    The model's own parameters become `dtype`; None leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        recipe: Recipe,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.parameters = dict(parameters)
         self.masters = {
             name: nn.Parameter(p.detach().to(torch.float32, copy=True))
@@ -29,6 +37,7 @@ class MasterAdamW:
             self._groups(recipe), betas=(recipe.beta1, recipe.beta2), eps=1e-8, fused=True
         )
         for name, parameter in self.parameters.items():
+            parameter.data = parameter.data.to(dtype or parameter.dtype)
             collect = self._collector(self.masters[name])
             parameter.register_post_accumulate_grad_hook(collect)  # type: ignore[no-untyped-call]
 

@@ -1,0 +1,234 @@
+"""Training files -> the steps of a run: rows as tensors, images or cached features, a cursor.
+
+This is where a run meets `neva.data`: which records, which are held out, how many may be broken.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlavaForConditionalGeneration
+
+from neva.data.batch import Batch, ImageFolder, Pictures, Problem, Row
+from neva.data.records import Flaw, Record, scan_records
+from neva.data.samples import Encoding
+from neva.data.stream import BatchStream
+from neva.errors import DataError
+from neva.model import Checkpoint, DatasetUsed
+from neva.model.arrays import as_tensor
+from neva.model.forward import PackedInputs
+from neva.model.weights import sha256_file
+from neva.prompts import TEMPLATES, Template
+from neva.train.recipe import Recipe
+
+ENOUGH_SEEN = 200  # samples before the share of broken ones is judged
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step learns from."""
+
+    rows: tuple[PackedInputs, ...]
+    sample_ids: tuple[str, ...]
+
+
+@dataclass
+class Feed:
+    """The steps of a run. Open, attach the model, then `next_step` until the run is over."""
+
+    recipe: Recipe
+    parent: Checkpoint
+    data: tuple[Path, ...]
+    images: Path | None
+    template: Template
+    records: list[Record]
+    validation: list[Record]
+    flaws: list[Flaw]
+    sha256: tuple[str, ...]
+    counts: tuple[tuple[int, int], ...]
+    skipped: int = 0
+    seen: int = 0
+
+    @classmethod
+    def open(
+        cls, recipe: Recipe, parent: Checkpoint, data: Sequence[Path], images: Path | None
+    ) -> "Feed":
+        """Read and check the training files; DataError names file, record and remedy."""
+        template = template_of(recipe, parent)
+        entries = [scan_records(path) for path in data]
+        usable = [entry for file in entries for entry in file if isinstance(entry, Record)]
+        flaws = [entry for file in entries for entry in file if isinstance(entry, Flaw)]
+        _check_flaws(flaws, len(usable), data, recipe)
+        _check_images(usable, images)
+        held = [record for record in usable if _is_held_out(record, recipe)]
+        out = {id(record) for record in held}
+        learned = [record for record in usable if id(record) not in out]
+        if not learned:
+            raise DataError(f"{data[0]}: no record is left to learn from.")
+        return cls(
+            recipe=recipe,
+            parent=parent,
+            data=tuple(data),
+            images=images,
+            template=template,
+            records=learned,
+            validation=held,
+            flaws=flaws,
+            sha256=tuple(sha256_file(path) for path in data),
+            counts=tuple(
+                (sum(isinstance(e, Record) for e in file), sum(isinstance(e, Flaw) for e in file))
+                for file in entries
+            ),
+        )
+
+    def attach(self, model: LlavaForConditionalGeneration) -> None:
+        """Open the stream, over cached features of `model`'s tower where the recipe wants them."""
+        self._pictures = self._open_pictures(model)
+        epochs = None if self.recipe.max_steps else self.recipe.epochs
+        self._stream = BatchStream(
+            self.records,
+            self._pictures,
+            self._encoding(),
+            self.recipe.batch_size,
+            self.recipe.row_tokens,
+            seed=self.recipe.seed,
+            epochs=epochs,
+            workers=self.recipe.workers,
+        )
+        self._batches: Iterator[Batch] | None = None
+
+    def _open_pictures(self, model: LlavaForConditionalGeneration) -> Pictures | None:
+        if self.images is None:
+            return None
+        return ImageFolder(self.images, self.parent.pixels)
+
+    def _encoding(self) -> Encoding:
+        return Encoding(
+            self.template,
+            self.parent.tokenizer,
+            self.parent.image_token_id,
+            self.parent.image_tokens,
+            self.recipe.max_length,
+        )
+
+    @property
+    def samples(self) -> int:
+        """Records to learn from in one epoch."""
+        return len(self.records)
+
+    def next_step(self) -> Step | None:
+        """The next step, or None when the data is over. Batches of broken samples are passed by."""
+        if self._batches is None:
+            self._batches = iter(self._stream)
+        for batch in self._batches:
+            self.seen += len(batch.sample_ids) + len(batch.problems)
+            self.skipped += len(batch.problems)
+            if batch.problems:
+                self._judge(batch.problems, empty=not batch.rows)
+            if batch.rows:
+                return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids)
+        return None
+
+    def _judge(self, problems: Sequence[Problem], empty: bool) -> None:
+        share = self.skipped / self.seen
+        judged = empty or self.seen >= ENOUGH_SEEN
+        if judged and share > self.recipe.max_bad_share:
+            raise DataError(
+                f"{self.skipped} of the first {self.seen} samples are broken, more than "
+                f"max_bad_share allows ({self.recipe.max_bad_share:.0%}). The latest is "
+                f"{problems[-1].sample!r}: {problems[-1].sentence} Run `neva check`."
+            )
+
+    def held_out(self) -> list[PackedInputs]:
+        """Rows of the validation records, in order."""
+        if not self.validation:
+            return []
+        with BatchStream(
+            self.validation,
+            self._pictures,
+            self._encoding(),
+            self.recipe.batch_size,
+            self.recipe.row_tokens,
+            epochs=1,
+            shuffle=False,
+            workers=self.recipe.workers,
+        ) as stream:
+            return [as_inputs(row) for batch in stream for row in batch.rows]
+
+    def state(self) -> dict[str, Any]:
+        """Where the feed is, for a checkpoint."""
+        return {"stream": self._stream.state_dict(), "skipped": self.skipped, "seen": self.seen}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`, before the first step."""
+        self._stream.load_state_dict(state["stream"])
+        self.skipped, self.seen = int(state["skipped"]), int(state["seen"])
+
+    def datasets(self) -> tuple[DatasetUsed, ...]:
+        """The training files, for the provenance of what they made."""
+        return tuple(
+            DatasetUsed(name=path.name, sha256=digest, samples=usable, skipped=flawed)
+            for path, digest, (usable, flawed) in zip(
+                self.data, self.sha256, self.counts, strict=True
+            )
+        )
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+def as_inputs(row: Row) -> PackedInputs:
+    """A row of arrays as tensors."""
+    return PackedInputs(
+        ids=torch.from_numpy(row.ids),
+        positions=torch.from_numpy(row.positions),
+        cu_seqlens=torch.from_numpy(row.cu_seqlens),
+        supervised=torch.from_numpy(row.supervised),
+        images=None if row.images is None else torch.from_numpy(np.ascontiguousarray(row.images)),
+        features=None if row.features is None else as_tensor(row.features),
+    )
+
+
+def template_of(recipe: Recipe, parent: Checkpoint) -> Template:
+    """The template that a run writes its conversations with."""
+    if recipe.template is None:
+        return TEMPLATES["plain"] if recipe.stage == "pretrain" else parent.template
+    if recipe.template not in TEMPLATES:
+        raise DataError(
+            f"No template is called {recipe.template!r}; the templates are {', '.join(TEMPLATES)}."
+        )
+    return TEMPLATES[recipe.template]
+
+
+def _is_held_out(record: Record, recipe: Recipe) -> bool:
+    """By the record's own id, so that adding data never moves a record to the other side."""
+    if recipe.validation_share == 0:
+        return False
+    digest = hashlib.sha256(f"{record.id}\0{record.images}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") < recipe.validation_share * 2**32
+
+
+def _check_flaws(flaws: Sequence[Flaw], usable: int, data: Sequence[Path], recipe: Recipe) -> None:
+    if len(flaws) > recipe.max_bad_share * (usable + len(flaws)) or not usable:
+        raise DataError(
+            f"{', '.join(map(str, data))}: {len(flaws)} of {usable + len(flaws)} records cannot be "
+            f"used. The first is {flaws[0].id!r} (number {flaws[0].line}): {flaws[0].sentence} "
+            "Run `neva check` for the list."
+        )
+
+
+def _check_images(records: Sequence[Record], images: Path | None) -> None:
+    first = next((record for record in records if record.images), None)
+    if first is None:
+        return
+    if images is None:
+        raise DataError(f"Record {first.id!r} has an image; give their folder with --images.")
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder; give the images' folder with --images.")

@@ -1,0 +1,50 @@
+"""What a run says when it ends: `summary.json` and the last line on the terminal."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of a whole run, across resumptions."""
+
+    final: Path | None
+    steps: int
+    samples: int
+    tokens: int
+    supervised_tokens: int
+    skipped: int
+    seconds: float
+    waited: float
+    first_loss: float
+    last_loss: float
+    validation_loss: float
+    steps_left_out: int
+    spikes: int
+    memory: int
+    stopped_by: str = ""
+    stop_signal: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """One line for the user."""
+        rate = self.samples / self.seconds if self.seconds else 0.0
+        return (
+            f"{self.steps} steps, {self.samples} samples ({self.skipped} skipped) in "
+            f"{self.seconds:.0f} s ({rate:.1f} samples/s, {100 * self.data_share:.0f}% waiting for "
+            f"data, {self.memory / 2**30:.1f} GiB); loss {self.first_loss:.3f} -> "
+            f"{self.last_loss:.3f}."
+        )
+
+    @property
+    def data_share(self) -> float:
+        """Share of the time in which the model waited for data."""
+        return self.waited / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """For `summary.json`; a loss that never was is null."""
+        values = asdict(self)
+        losses = ("first_loss", "last_loss", "validation_loss")
+        values |= {k: None if values[k] != values[k] else values[k] for k in losses}
+        return values

@@ -1,0 +1,161 @@
+"""A run from checkpoint to checkpoint: what learns, what must not change, what is left behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neva.errors import DataError, NevaError
+from neva.model import Checkpoint, read_tensors
+from neva.model.keys import PROJECTOR, VISION
+from neva.train.loop import run
+from neva.train.recipe import Recipe
+from neva.train.summary import Summary
+
+QUICK = Recipe(
+    learning_rate=1e-2, batch_size=4, max_steps=6, max_length=512, row_tokens=512, threads=1
+)
+TUNE = QUICK.with_values(stage="finetune")
+
+
+def changed(before: Checkpoint, after: Checkpoint) -> set[str]:
+    """Names of the tensors whose bytes differ."""
+    old, new = read_tensors(before), read_tensors(after)
+    assert set(old) == set(new)
+    return {name for name in old if old[name].tobytes() != new[name].tobytes()}
+
+
+def train(
+    recipe: Recipe, parent: Checkpoint, data: Path, pictures: Path, out: Path, resume: bool = False
+) -> Summary:
+    return run(recipe, parent.path, [data], pictures, out, resume)
+
+
+def test_pretrain_changes_the_projector_only(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    summary = train(QUICK, parent, data, pictures, tmp_path / "run")
+    made = Checkpoint.open(tmp_path / "run" / "final")
+    projector = {name for name in read_tensors(parent) if name.startswith(PROJECTOR)}
+    assert changed(parent, made) == projector
+    assert summary.last_loss < summary.first_loss
+    assert made.provenance.stage == "pretrained"
+    assert made.provenance.parents == (parent.sha256,)
+    (used,) = made.provenance.datasets
+    assert (used.name, used.samples, used.skipped) == ("train.json", 24, 0)
+
+
+def test_finetune_changes_projector_and_lm_but_not_clip(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    train(TUNE, parent, data, pictures, tmp_path / "run")
+    found = changed(parent, Checkpoint.open(tmp_path / "run" / "final"))
+    everything = set(read_tensors(parent))
+    assert found == {name for name in everything if not name.startswith(VISION)}
+
+
+def test_lora_changes_what_it_targets_and_merges_to_the_same_model(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    recipe = TUNE.with_values(
+        lora=True, lora_rank=4, lora_alpha=8.0, lora_targets="q_proj,v_proj", precision="fp32"
+    )
+    train(recipe, parent, data, pictures, tmp_path / "run")
+    made = Checkpoint.open(tmp_path / "run" / "final")
+    found = changed(parent, made)
+    expected = {n for n in read_tensors(parent) if "q_proj" in n or "v_proj" in n}
+    expected = {n for n in expected if not n.startswith(VISION)}
+    assert found == expected | {n for n in read_tensors(parent) if n.startswith(PROJECTOR)}
+    from peft import PeftConfig
+
+    assert PeftConfig.from_pretrained(str(tmp_path / "run" / "adapter")).r == 4
+
+
+def test_a_float32_parent_keeps_its_frozen_bits_through_a_bfloat16_run(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    from neva.model.load import load_model
+    from neva.model.save import save_checkpoint
+
+    model = load_model(parent).float()
+    for parameter in model.parameters():
+        parameter.data.mul_(1 + 1e-5)  # numbers that bfloat16 cannot hold
+    exact = save_checkpoint(model, parent, tmp_path / "exact", parent.provenance, "float32")
+    train(QUICK, exact, data, pictures, tmp_path / "run")
+    found = changed(exact, Checkpoint.open(tmp_path / "run" / "final"))
+    assert found == {name for name in read_tensors(exact) if name.startswith(PROJECTOR)}
+
+
+def test_the_run_folder_tells_the_whole_story(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    train(QUICK.with_values(validation_share=0.2), parent, data, pictures, out)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
+    assert all(line["supervised_tokens"] > 0 for line in steps)
+    assert any("validation_loss" in line for line in lines)
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((out / "recipe.json").read_text())["learning_rate"] == 1e-2
+    assert json.loads((out / "environment.json").read_text())["packages"]["torch"]
+    assert json.loads((out / "summary.json").read_text())["steps"] == 6
+
+
+def test_rows_do_not_change_what_is_learned(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """One long row or one row per sample: the same loss and, in fp32, the same weights."""
+    exact = QUICK.with_values(precision="fp32", max_steps=3, learning_rate=1e-3)
+    for name, tokens in (("long", 4096), ("short", 256)):
+        recipe = exact.with_values(max_length=256, row_tokens=tokens)
+        train(recipe, parent, data, pictures, tmp_path / name)
+    one, two = (read_tensors(Checkpoint.open(tmp_path / n / "final")) for n in ("long", "short"))
+    for name in one:
+        a, b = one[name].astype(np.float32), two[name].astype(np.float32)
+        np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["no images folder", "broken json", "no answer", "taken", "gone"])
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    kind: str, parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    out, file, images = tmp_path / "run", tmp_path / "bad.json", pictures
+    file.write_text(data.read_text())
+    words = kind
+    if kind == "no images folder":
+        images, words = tmp_path / "nowhere", "no such folder"
+    elif kind == "broken json":
+        file.write_text("[{]")
+    elif kind == "no answer":
+        turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "x" * 3000}]
+        records = [{"id": str(i), "conversations": turns} for i in range(8)]
+        file.write_text(json.dumps(records).replace("Hello?", "Hello?" * 200))
+        words = "no answer to learn"
+    elif kind == "taken":
+        out.mkdir()
+        (out / "thesis.txt").write_text("keep me")
+        words = "is not empty"
+    elif kind == "gone":
+        images, words = tmp_path / "empty", "max_bad_share"
+        images.mkdir()
+        file.write_text(json.dumps([r for r in json.loads(data.read_text()) if "image" in r]))
+    with pytest.raises(NevaError, match=f"(?i){words}") as caught:
+        train(TUNE if kind == "no answer" else QUICK, parent, file, images, out)
+    assert "\n" not in str(caught.value)
+    left = [p.name for p in out.iterdir()] if out.exists() else []
+    assert left == (["thesis.txt"] if kind == "taken" else [])
+
+
+def test_a_broken_image_is_skipped_and_counted(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    records = json.loads(data.read_text())
+    records[3]["image"] = "missing.png"
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps(records))
+    summary = train(QUICK.with_values(max_bad_share=0.5), parent, file, pictures, tmp_path / "run")
+    assert summary.skipped == 1
+    with pytest.raises(DataError, match="No template is called"):
+        train(QUICK.with_values(template="v9"), parent, file, pictures, tmp_path / "other")
