@@ -1,23 +1,20 @@
 """`neva eval TASK`: measure a model by a benchmark, greedy, and write figures with their proof."""
 
-import os
 import time
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from neva.engine.protocol import Engine
+from neva.commands.opening import open_model
 from neva.errors import DataError
 from neva.evaluate import TASKS, Judged, Report, Task, read
 from neva.evaluate import evaluate as run_task
 from neva.evaluate.page import page
-from neva.evaluate.remote import RemoteEngine
 from neva.evaluate.report import rows, write_json, write_whole
 from neva.evaluate.runner import Watch
 
@@ -58,8 +55,6 @@ def evaluate(
     report: Path | None = typer.Option(None, help="Write a page (HTML) to look at here."),
 ) -> None:
     """Ask every question of a benchmark and print the score; a run that was cut off goes on."""
-    if model is not None and url is not None:
-        raise typer.BadParameter("give --model or --url, not both")
     check_places(json, report)
     chosen = TASKS[task.value]
     items = read(chosen, data)
@@ -97,28 +92,6 @@ def check_places(*places: Path | None) -> None:
 def partial_of(json: Path | None) -> Path | None:
     """Where answers are kept until the result is whole."""
     return None if json is None else json.with_name(json.name + ".partial.jsonl")
-
-
-def open_model(
-    model: Path | None,
-    url: str | None,
-    name: str | None,
-    engine: str,
-    precision: str | None,
-    console: Console,
-) -> tuple[Engine, dict[str, Any]]:
-    """The engine and the identity that is recorded with the score."""
-    if url is not None:
-        remote = RemoteEngine(url, name, os.environ.get("NEVA_API_KEY"))
-        return remote, {"model": remote.info.name, "url": url}
-    from neva.engine import open_engine
-    from neva.model.checkpoint import Checkpoint
-    from neva.nano import default_checkpoint
-
-    with console.status("Opening the model ..."):
-        checkpoint = Checkpoint.open(model or default_checkpoint())
-        opened = open_engine(checkpoint, engine, precision)
-    return opened, {"model": opened.info.name, "sha256": checkpoint.sha256}
 
 
 class Watcher:

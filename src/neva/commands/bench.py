@@ -1,0 +1,78 @@
+"""`neva bench`: how fast a model or a server answers, as one table and one JSON object."""
+
+import json as jsonlib
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from neva.commands.opening import open_model
+from neva.evaluate.report import write_whole
+from neva.evaluate.speed import SCENARIOS, Work, benchmark
+
+Scenario = StrEnum("Scenario", {name: name for name in SCENARIOS})  # type: ignore[misc]
+WIDTH = 120
+
+
+def bench(
+    model: Path | None = typer.Option(None, help="Checkpoint; the default model if left out."),
+    url: str | None = typer.Option(
+        None, help="An OpenAI-compatible server instead of a checkpoint (key: $NEVA_API_KEY)."
+    ),
+    name: str | None = typer.Option(None, help="With --url: the model's name there."),
+    engine: str = typer.Option("openvino", help="Engine for --model: openvino or torch."),
+    precision: str | None = typer.Option(None, help="Engine precision, see `neva serve --help`."),
+    concurrency: list[int] = typer.Option([1, 8], min=1, help="Requests under way; repeatable."),
+    scenario: list[Scenario] = typer.Option(
+        list(Scenario), help="What is asked; repeatable, all if left out."
+    ),
+    requests: int = typer.Option(16, min=1, help="Answers per scenario and concurrency, at least."),
+    width: int = typer.Option(640, min=1, help="Width of the pictures."),
+    height: int = typer.Option(480, min=1, help="Height of the pictures."),
+    max_tokens: int = typer.Option(64, min=1, help="Where an answer is cut."),
+    json: Path | None = typer.Option(None, help="Write the figures here."),
+) -> None:
+    """Time to first token, between tokens and to the end, and tokens a second."""
+    console = Console(stderr=True, highlight=False)
+    opened, identity = open_model(model, url, name, engine, precision, console)
+    work = Work(width, height, max_tokens)
+    results: list[dict[str, Any]] = []
+    with closing(opened):
+        for chosen in scenario:
+            for under_way in concurrency:
+                with console.status(f"{chosen.value}, {under_way} under way ..."):
+                    count = max(requests, 2 * under_way)
+                    results.append(benchmark(opened, work, chosen.value, under_way, count))
+        info = opened.info
+    if json is not None:
+        asked = {**identity, "engine": info.engine, "precision": info.precision}
+        size = {"width": width, "height": height, "max_tokens": max_tokens}
+        found = {"asked": asked | size, "results": results}
+        write_whole(json, jsonlib.dumps(found, indent=1) + "\n")
+    wide = Console(highlight=False)
+    if not wide.is_terminal:
+        wide = Console(highlight=False, width=WIDTH)  # a file has no edge
+    wide.print(table(results, f"{info.name}, {info.engine} {info.precision}"))
+
+
+def table(results: list[dict[str, Any]], title: str) -> Table:
+    """Milliseconds as p50 / p95 / p99."""
+    shown = Table(
+        "scenario", "under way", "ttft ms", "itl ms", "total ms", "tokens/s", "requests/s",
+        title=title, title_justify="left", caption="p50 / p95 / p99", box=SIMPLE,
+    )  # fmt: skip
+    for one in results:
+        times = [spread(one[name]) for name in ("ttft_ms", "itl_ms", "total_ms")]
+        rates = (f"{one['tokens_per_s']:.1f}", f"{one['requests_per_s']:.2f}")
+        shown.add_row(one["scenario"], str(one["concurrency"]), *times, *rates)
+    return shown
+
+
+def spread(times: dict[str, float]) -> str:
+    """Three percentiles, or nothing of nothing."""
+    return " / ".join(f"{times[key]:.1f}" for key in ("p50", "p95", "p99")) if times else ""

@@ -1,0 +1,35 @@
+"""A model to measure: a checkpoint in an engine of our own, or a server at a URL."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from neva.engine.protocol import Engine
+from neva.evaluate.remote import RemoteEngine
+
+
+def open_model(
+    model: Path | None,
+    url: str | None,
+    name: str | None,
+    engine: str,
+    precision: str | None,
+    console: Console,
+) -> tuple[Engine, dict[str, Any]]:
+    """The engine and the identity that is recorded with a figure."""
+    if model is not None and url is not None:
+        raise typer.BadParameter("give --model or --url, not both")
+    if url is not None:
+        remote = RemoteEngine(url, name, os.environ.get("NEVA_API_KEY"))
+        return remote, {"model": remote.info.name, "url": url}
+    from neva.engine import open_engine
+    from neva.model.checkpoint import Checkpoint
+    from neva.nano import default_checkpoint
+
+    with console.status("Opening the model ..."):
+        checkpoint = Checkpoint.open(model or default_checkpoint())
+        opened = open_engine(checkpoint, engine, precision)
+    return opened, {"model": opened.info.name, "sha256": checkpoint.sha256}
