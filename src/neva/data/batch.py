@@ -48,10 +48,12 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class Problem:
-    """A sample that was skipped, and why."""
+    """A sample that cannot be used, and why."""
 
     sample: str
     sentence: str
+    file: str | None = None
+    """The image at fault, by its name in the record."""
 
 
 @dataclass(frozen=True, eq=False)
