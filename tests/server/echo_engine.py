@@ -14,6 +14,7 @@ from neva.errors import PromptError
 from neva.prompts.conversation import ImageSlot
 
 IMAGE_TOKENS = 49
+FAILED = "the engine restarted; try again"
 
 
 def heard_as(request: Request) -> str:
@@ -92,7 +93,8 @@ class EchoStream:
         place = 0
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: len(self.said) > place)
+                while len(self.said) <= place:
+                    self.changed.wait()
                 chunk = self.said[place]
             place += 1
             yield chunk

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -49,6 +50,9 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """The first SIGTERM or SIGINT drains, the second ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's; the server is ended by `should_exit`
+            return
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:

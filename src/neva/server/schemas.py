@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from neva.server.errors import ApiError
+
 MESSAGES = 1024
 INT64 = 2**63
 
@@ -171,8 +173,8 @@ class OpenAIRequest(BaseModel):
 
 
 def refuse(data: dict[str, Any]) -> None:
-    """ValueError for a field of `UNSUPPORTED` that is set to more than a harmless value."""
+    """ApiError 422 for a field of `UNSUPPORTED` that is set to more than a harmless value."""
     for name, harmless in UNSUPPORTED.items():
         value = data.get(name)
         if value is not None and value not in harmless:
-            raise ValueError(f"{name} is not supported by this server; leave it out")
+            raise ApiError(422, f"{name} is not supported by this server; leave it out", name)

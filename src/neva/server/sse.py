@@ -21,9 +21,9 @@ class ClientGone(Exception):
 
 
 def event(data: Mapping[str, Any], name: str | None = None) -> bytes:
-    """One event. Non-ASCII is kept, line breaks are escaped by JSON."""
+    """One event, in ASCII: clients that split lines at U+2028 or U+0085 see none in it."""
     head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+    return f"{head}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode("ascii")
 
 
 async def disconnected(receive: Receive) -> None:
