@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from neva.errors import NevaError
+from neva.train.durable import flush
 from neva.train.recipe import Recipe
+
+_ASIDE = ".writing"
+# All that a run killed in its first moment may have left: a folder with no more is free.
+_FIRST_FILES = {f"inputs.json{_ASIDE}", "inputs.json", f"recipe.json{_ASIDE}"}
 
 # What may differ between a run and its resumption: nothing here changes the weights.
 HARMLESS = frozenset({"save_every", "keep_last", "log_every", "workers", "validate_every"})
@@ -49,9 +54,23 @@ class RunFolder:
         return self.path / "adapter"
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write `name`, a JSON file."""
+        """Write `name`, a JSON file, all or nothing."""
         text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
-        (self.path / name).write_text(text + "\n", encoding="utf-8")
+        aside = self.path / f"{name}{_ASIDE}"
+        aside.write_text(text + "\n", encoding="utf-8")
+        flush(aside)
+        aside.rename(self.path / name)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The JSON file `name`, or None where there is none."""
+        file = self.path / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def clear_outputs(self) -> None:
+        """Remove what a kill during the last writing may have left."""
+        for name in ("final", "adapter"):
+            for path in (self.path / name, *self.path.glob(f".{name}-*")):
+                shutil.rmtree(path, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove the folder if this process made it: a run that could not begin leaves nothing."""
@@ -63,7 +82,7 @@ def check_free(path: Path, resume: bool) -> None:
     """Refuse a folder that holds something else, before any work is done."""
     if path.exists() and not path.is_dir():
         raise NevaError(f"{path} is a file; give -o a folder.")
-    taken = path.is_dir() and any(path.iterdir())
+    taken = path.is_dir() and any(file.name not in _FIRST_FILES for file in path.iterdir())
     if taken and not resume:
         raise NevaError(
             f"{path} is not empty. Add --resume to continue the run in it, or give -o another "

@@ -4,6 +4,7 @@ summary = run(Recipe(batch_size=32), Path("model"), [Path("chat.json")], Path("i
 """
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from neva.train.recipe import Recipe
 from neva.train.schedule import rate, total_steps
 from neva.train.state import Snapshot, newest, random_state, restore_random_state, save
 from neva.train.stopper import Stopper
-from neva.train.summary import Summary
+from neva.train.summary import Summary, finished
 
 MOST_FAILED_STEPS = 5  # in a row, with a loss or gradient that is not finite
 LOSS_MEMORY = 0.95  # of the running mean that a spike is measured against
@@ -96,6 +97,8 @@ def run(
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     parent = Checkpoint.open(checkpoint)
+    if resume and (made := finished(out)):
+        return made
     feed = Feed.open(recipe, parent, data, images)
     before = newest(out / "checkpoints") if resume else None
     learner = Learner(parent, recipe, _device())
@@ -239,6 +242,7 @@ def _finish(job: Run, stopper: Stopper) -> Summary:
         if job.recipe.validation_share:
             validate(job)
         job.progress.say(f"writing {job.folder.final}")
+        job.folder.clear_outputs()
         write_final(job.learner, job.feed, job.folder)
     tally = job.tally
     summary = Summary(
@@ -259,8 +263,10 @@ def _finish(job: Run, stopper: Stopper) -> Summary:
         stopped_by=stopper.name if stopped else "",
         stop_signal=int(stopper.signal or 0) if stopped else 0,
     )
-    job.folder.write("summary.json", summary.to_json())
     draw(job.folder, f"{job.recipe.stage} of {job.learner.parent.path.name}")
+    job.folder.write("summary.json", summary.to_json())
+    if summary.final:
+        shutil.rmtree(job.folder.checkpoints, ignore_errors=True)
     return summary
 
 

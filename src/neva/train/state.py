@@ -7,7 +7,6 @@ whenever the process is killed.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neva.errors import CheckpointError
+from neva.train.durable import publish
 
 FORMAT = 1
 _PREFIX = "step-"
@@ -92,24 +92,3 @@ def _load(path: Path) -> Snapshot:
 def _complete(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
     return sorted(folder.glob(f"{_PREFIX}*"))
-
-
-def publish(aside: Path, final: Path) -> None:
-    """Flush the folder `aside` to the disk and give it its final name, in place of an older one."""
-    for file in aside.rglob("*"):
-        if file.is_file():
-            flush(file)
-    flush(aside)
-    if final.exists():
-        shutil.rmtree(final)
-    aside.rename(final)
-    flush(final.parent)
-
-
-def flush(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,5 +1,7 @@
 """What a run says when it ends: `summary.json` and the last line on the terminal."""
 
+import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,19 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """For `summary.json`; a loss that never was is null."""
         values = asdict(self)
-        losses = ("first_loss", "last_loss", "validation_loss")
-        values |= {k: None if values[k] != values[k] else values[k] for k in losses}
+        values |= {name: None for name in _LOSSES if math.isnan(values[name])}
+        values["final"] = None if self.final is None else str(self.final)
         return values
+
+
+_LOSSES = ("first_loss", "last_loss", "validation_loss")
+
+
+def finished(run: Path) -> Summary | None:
+    """The summary of a run that has nothing left to do, or None."""
+    file = run / "summary.json"
+    values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not values.get("final"):
+        return None
+    values |= {name: math.nan for name in _LOSSES if values[name] is None}
+    return Summary(**{**values, "final": run / "final"})
