@@ -13,7 +13,17 @@ from starlette.testclient import TestClient
 from neva.server.app import create_app
 from neva.server.settings import Settings
 
-sys.path.append(str(Path(__file__).parents[1] / "images"))  # its corpus of hostile images
+TESTS = Path(__file__).parents[1]
+sys.path.append(str(TESTS / "images"))  # its corpus of hostile images
+sys.path.append(str(TESTS / "engine"))  # its tiny checkpoints
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random LLaVA, for the real engine."""
+    from tiny_llava import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture

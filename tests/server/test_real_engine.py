@@ -1,0 +1,111 @@
+"""The server on the embedded engine, with a tiny random model: the double told no lies."""
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from server_house import CHAT, NVIDIA, Live, data_uri, png, serving
+
+from neva.engine import open_engine
+
+
+@pytest.fixture(scope="module")
+def real(checkpoint: Path) -> Iterator[Live]:
+    engine = open_engine(checkpoint, "openvino", "fp32", served_name="tiny", cache_mib=64)
+    try:
+        with serving(engine) as live:
+            yield live
+    finally:
+        engine.close()
+
+
+def body(colour: int, **fields: Any) -> dict[str, Any]:
+    picture = data_uri(png(20, 30, (colour, 90, 200)))
+    question = [{"type": "image_url", "image_url": picture}, {"type": "text", "text": "What?"}]
+    plain = {"max_tokens": 24, "temperature": 1.0, "top_p": 1.0, "seed": colour}
+    return {"messages": [{"role": "user", "content": question}], **plain, **fields}
+
+
+def whole(real: Live, colour: int, path: str = CHAT, **fields: Any) -> dict[str, Any]:
+    response = httpx.post(real.url + path, json=body(colour, **fields), timeout=60)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def text_of(answer: dict[str, Any]) -> str:
+    return str(answer["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize("path", [NVIDIA, CHAT])
+def test_streamed_is_whole(real: Live, path: str) -> None:
+    answer = whole(real, 1, path)
+    lines = httpx.post(real.url + path, json=body(1, stream=True), timeout=60).text.split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""]
+    events = [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+    assert "".join(e["choices"][0]["delta"]["content"] for e in events) == text_of(answer)
+    assert events[-1]["usage"] == answer["usage"]
+    assert answer["usage"]["completion_tokens"] <= 24
+    assert answer["usage"]["prompt_tokens"] > 16, "image tokens count as prompt"
+
+
+def test_same_seed_same_text_whatever_runs_beside(real: Live) -> None:
+    alone = [text_of(whole(real, colour)) for colour in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        beside = list(pool.map(lambda n: text_of(whole(real, n % 4)), range(16)))
+    assert beside == alone * 4
+    assert len(set(alone)) > 1
+
+
+def test_greedy_needs_no_seed_and_top_p_0_is_greedy(real: Live) -> None:
+    greedy = text_of(whole(real, 1, temperature=0, seed=1))
+    assert text_of(whole(real, 1, temperature=0, seed=2)) == greedy
+    assert text_of(whole(real, 1, top_p=0, seed=3)) == greedy
+
+
+def test_stop_and_length(real: Live) -> None:
+    answer = whole(real, 1, temperature=0, max_tokens=5)
+    assert answer["choices"][0]["finish_reason"] in ("length", "stop")
+    assert answer["usage"]["completion_tokens"] <= 5
+
+
+def test_what_does_not_fit_is_a_sentence(real: Live) -> None:
+    long = {"messages": [{"role": "user", "content": "a" * 600}]}
+    refused = httpx.post(real.url + NVIDIA, json=long)
+    assert refused.status_code == 422
+    assert "context" in refused.json()["detail"] or "shorten" in refused.json()["detail"]
+
+
+def test_the_card_with_no_content(real: Live) -> None:
+    answer = httpx.post(
+        real.url + NVIDIA, json={"messages": [{"role": "user", "content": ""}]}, timeout=60
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_client_that_leaves_frees_the_engine(real: Live) -> None:
+    long = body(7, stream=True, max_tokens=400, temperature=0)
+    with httpx.stream("POST", real.url + CHAT, json=long, timeout=60) as response:
+        lines = response.iter_lines()
+        next(lines)
+    quiet = threading.Event()
+    for _ in range(100):
+        if 'num_requests_running{model_name="tiny"} 0.0' in httpx.get(real.url + "/metrics").text:
+            break
+        quiet.wait(0.02)
+    else:
+        pytest.fail("the answer went on")
+    assert whole(real, 1)["usage"]["completion_tokens"] > 0
+
+
+def test_models_tell_the_truth(real: Live) -> None:
+    (model,) = httpx.get(real.url + "/v1/models").json()["data"]
+    assert model["id"] == "tiny"
+    assert model["max_model_len"] == 512
+    assert model["neva"]["image_tokens"] == 16
+    assert (model["neva"]["engine"], model["neva"]["precision"]) == ("openvino", "fp32")

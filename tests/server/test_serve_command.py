@@ -1,0 +1,137 @@
+"""`neva serve` as people run it, and the model card's snippets with another URL and key."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from echo_engine import wait_until
+
+KEY = "nvapi-test-0123456789"
+HERE = Path(__file__).parent
+TOTAL = "usage"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        return int(bound.getsockname()[1])
+
+
+def command(*options: str, key: str | None = KEY) -> subprocess.Popen[str]:
+    env = {name: value for name, value in os.environ.items() if name != "NEVA_API_KEY"}
+    if key:
+        env["NEVA_API_KEY"] = key
+    words = [sys.executable, "-m", "neva.cli", "serve", *options]
+    return subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def ended(*options: str, key: str | None = KEY) -> tuple[int, str]:
+    process = command(*options, key=key)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def served(checkpoint: Path) -> Iterator[str]:
+    port = free_port()
+    process = command("--model", str(checkpoint), "--port", str(port), "--precision", "fp32")
+    url = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        assert process.poll() is None, process.communicate()[1]
+        try:
+            return httpx.get(f"{url}/v1/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    assert wait_until(ready, 60)
+    yield url
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert f"{url}/docs" in said and f"{url}/v1/vlm/nvidia/neva-22b" in said
+    assert KEY not in said
+    assert "Traceback" not in said
+
+
+def snippet(language: str, url: str) -> str:
+    """The card's code with another host and key, and nothing else changed."""
+    card = (HERE / "card_snippets.md").read_text()
+    found = re.search(rf"```{language}\n(.*?)```", card, re.DOTALL)
+    assert found
+    code = found[1].replace("https://ai.api.nvidia.com", url)
+    return code.replace("Bearer ", f"Bearer {KEY}")
+
+
+def test_python_snippet(served: str) -> None:
+    pytest.importorskip("requests")
+    run = subprocess.run(
+        [sys.executable, "-c", snippet("python", served)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "'object': 'chat.completion'" in run.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_snippet(served: str) -> None:
+    run = subprocess.run(["bash", "-c", snippet("bash", served)], capture_output=True, text=True)
+    assert run.stdout.rstrip().endswith("\n200")
+    assert '"object":"chat.completion"' in run.stdout
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_node_snippet(served: str, tmp_path: Path) -> None:
+    """node-fetch is node's own fetch here, so that the test needs no download."""
+    code = snippet("javascript", served).replace('import fetch from "node-fetch";', "")
+    script = tmp_path / "ask.mjs"
+    script.write_text(code)
+    run = subprocess.run(["node", str(script)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert '"object":"chat.completion"' in run.stdout
+
+
+def test_a_wrong_key_is_refused(served: str) -> None:
+    answer = httpx.get(f"{served}/v1/models", headers={"authorization": "Bearer wrong"})
+    assert answer.status_code == 401
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = str(bound.getsockname()[1])
+        code, said = ended("--port", port)
+    assert code == 1
+    assert said == (
+        f"neva: port {port} on 127.0.0.1 is in use; stop what listens there or choose another "
+        "with --port\n"
+    )
+
+
+def test_a_public_address_needs_keys() -> None:
+    code, said = ended("--host", "0.0.0.0", "--port", str(free_port()), key=None)
+    assert code == 1
+    assert said.startswith("neva: refusing to listen on 0.0.0.0 without API keys")
+    assert said.count("\n") == 1
+
+
+def test_a_checkpoint_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    code, said = ended("--model", str(tmp_path / "nowhere"), "--port", str(free_port()))
+    assert code == 1
+    assert said.splitlines()[-1].startswith("neva: ")
+    assert "nowhere" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_a_broken_key_file_names_the_line(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("# mine\nann nvapi-in-the-clear\n")
+    code, said = ended("--api-key-file", str(keys))
+    assert code == 1
+    assert f"{keys}, line 2" in said
+    assert "nvapi" not in said
