@@ -40,6 +40,23 @@ def test_measures_and_writes(
     assert (asked["baseline"], asked["suffix"]) == ("text", "\nShort.")
 
 
+def test_puts_the_baselines_beside(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    out = tmp_path / "out.json"
+    words = ("easy-vqa", "--model", checkpoint, "--limit", 12, "--json", out)
+    assert run(monkeypatch, *words, "--beside", "text", "--beside", "shuffled") == 0
+    shown = capsys.readouterr().out
+    assert "text" in shown
+    assert "shuffled" in shown
+    found = json.loads(out.read_text())
+    assert found["asked"]["baseline"] == "none"
+    assert sorted(found["beside"]) == ["shuffled", "text"]
+    assert found["beside"]["text"].keys() == found["metrics"].keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

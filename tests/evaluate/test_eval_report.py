@@ -8,7 +8,7 @@ from PIL import Image
 
 from neva.evaluate import Item, Judged, Report
 from neva.evaluate.page import page
-from neva.evaluate.report import commonest_misses, confusion, rows, wilson, write_json
+from neva.evaluate.report import columns, commonest_misses, confusion, rows, wilson, write_json
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def report(tmp_path: Path) -> Report:
         floor={"accuracy": 50.0},
         judged=judged,
         seconds=2.0,
+        beside={"text": {"accuracy": 40.0, "accuracy.k": 41.0}},
     )
 
 
@@ -44,7 +45,11 @@ def test_json_holds_figures_and_every_answer(report: Report, tmp_path: Path) -> 
 
 
 def test_rows_put_the_headline_first_and_counts_beside(report: Report) -> None:
-    assert rows(report) == [("accuracy", "60.00", "50.00"), ("accuracy.k (5)", "60.00", "")]
+    assert columns(report) == ["figure", "score", "text", "no model"]
+    assert rows(report) == [
+        ["accuracy", "60.00", "40.00", "50.00"],
+        ["accuracy.k (5)", "60.00", "41.00", ""],
+    ]
 
 
 def test_confusion(report: Report) -> None:

@@ -120,6 +120,8 @@ def test_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     assert len(engine.asked) == 24 - kept
     assert metrics["accuracy"] == 100.0
     assert judged == ask(Double(seer), tmp_path)[0]
+    again = evaluate(Toy(), Double(seer), data=tmp_path, partial=partial)
+    assert (again.resumed, again.metrics) == (24, metrics)
     lines = [json.loads(line) for line in partial.read_text().splitlines()]
     assert sorted(line["id"] for line in lines[1:]) == sorted(f"c{n}" for n in range(24))
 

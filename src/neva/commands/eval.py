@@ -2,6 +2,7 @@
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from rich.table import Table
 
 from neva.commands.opening import open_model
 from neva.errors import DataError
-from neva.evaluate import TASKS, Judged, Report, Task, read
+from neva.evaluate import TASKS, Judged, Report, read
 from neva.evaluate import evaluate as run_task
 from neva.evaluate.page import page
-from neva.evaluate.report import rows, write_json, write_whole
+from neva.evaluate.report import columns, rows, write_json, write_whole
 from neva.evaluate.runner import Watch
 
 TaskName = StrEnum("TaskName", {name: name for name in TASKS})  # type: ignore[misc]
@@ -44,6 +45,9 @@ def evaluate(
     baseline: Without = typer.Option(
         Without.none, help="Ask without the picture (text), or with another's (shuffled)."
     ),
+    beside: list[Without] = typer.Option(
+        [], help="Also run these baselines; their figures stand beside the score. Repeatable."
+    ),
     suffix: str | None = typer.Option(
         None, help=r"What follows every question, instead of the task's own (\n is a line break)."
     ),
@@ -60,23 +64,34 @@ def evaluate(
     items = read(chosen, data)
     console = Console(stderr=True, highlight=False)
     opened, identity = open_model(model, url, name, engine, precision, console)
-    with closing(opened), Watcher(chosen, console) as watch:
-        result = run_task(
-            chosen,
-            opened,
-            limit,
-            items=items,
-            baseline=baseline.value,
-            suffix=None if suffix is None else suffix.replace("\\n", "\n"),
-            system=system,
-            in_flight=in_flight,
-            model=identity,
-            partial=partial_of(json),
-            watch=watch,
-        )
+    runs = [baseline, *(other for other in dict.fromkeys(beside) if other is not baseline)]
+    partials = {run: partial_of(json, run) for run in runs}
+
+    def ask_all(run: Without) -> Report:
+        with Watcher(chosen.name, run, console) as watch:
+            return run_task(
+                chosen,
+                opened,
+                limit,
+                items=items,
+                baseline=run.value,
+                suffix=None if suffix is None else suffix.replace("\\n", "\n"),
+                system=system,
+                in_flight=in_flight,
+                model=identity,
+                partial=partials[run],
+                watch=watch,
+            )
+
+    with closing(opened):
+        reports = {run: ask_all(run) for run in runs}
+    others = {run.value: one.metrics for run, one in reports.items() if run is not baseline}
+    result = replace(reports[baseline], beside=others)
     if json is not None:
         write_json(result, json)
-        partial_of(json).unlink(missing_ok=True)  # type: ignore[union-attr]
+    for kept in partials.values():
+        if kept is not None:
+            kept.unlink(missing_ok=True)
     if report is not None:
         write_whole(report, page(result))
     show(result, Console(highlight=False))
@@ -89,21 +104,24 @@ def check_places(*places: Path | None) -> None:
             raise DataError(f"{place.absolute().parent} does not exist; make that folder first.")
 
 
-def partial_of(json: Path | None) -> Path | None:
-    """Where answers are kept until the result is whole."""
-    return None if json is None else json.with_name(json.name + ".partial.jsonl")
+def partial_of(json: Path | None, run: Without) -> Path | None:
+    """Where a run's answers are kept until the result is whole."""
+    if json is None:
+        return None
+    kind = "" if run is Without.none else f".{run.value}"
+    return json.with_name(f"{json.name}{kind}.partial.jsonl")
 
 
 class Watcher:
     """Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, task: Task, console: Console) -> None:
+    def __init__(self, task: str, run: Without, console: Console) -> None:
         self.credit = 0.0
         self.count = 0
         self.console = console
         self.spoken = time.monotonic()
         self.bar = Progress(
-            TextColumn(task.name),
+            TextColumn(task if run is Without.none else f"{task} {run.value}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[score]}"),
@@ -111,7 +129,7 @@ class Watcher:
             console=console,
             disable=not console.is_terminal,
         )
-        self.line = self.bar.add_task(task.name, total=None, score="")
+        self.line = self.bar.add_task(task, total=None, score="")
 
     def __enter__(self) -> Watch:
         self.bar.start()
@@ -136,13 +154,14 @@ def show(result: Report, console: Console) -> None:
     low, high = result.interval
     without = result.asked["baseline"]
     title = f"{result.task}" + ("" if without == "none" else f", baseline {without}")
-    table = Table("figure", "score", "without a model", title=title, title_justify="left")
+    table = Table(*columns(result), title=title, title_justify="left")
     for line in rows(result):
         table.add_row(*line)
     console.print(table)
+    fresh = len(result.judged) - result.resumed
     console.print(
-        f"{len(result.judged)} of {result.total} questions in {result.seconds:.1f} s "
-        f"({len(result.judged) / max(result.seconds, 1e-9):.1f}/s), mean credit {low:.1f} to "
+        f"{len(result.judged)} of {result.total} questions, {fresh} of them now in "
+        f"{result.seconds:.1f} s ({fresh / max(result.seconds, 1e-9):.1f}/s), mean credit {low:.1f} to "
         f"{high:.1f} (95%), suffix {result.asked['suffix']!r}, "
         f"{result.errors} could not be asked",
         soft_wrap=True,

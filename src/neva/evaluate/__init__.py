@@ -86,6 +86,7 @@ def evaluate(
         "neva": version("neva-vlm"),
     }
     kept = Partial.open(partial, asked)
+    resumed = len(kept.answers)
     start = time.perf_counter()
     try:
         judged = run(task, blind(chosen, baseline), engine, asking, kept, watch)
@@ -102,4 +103,5 @@ def evaluate(
         floor=task.floor(chosen),
         judged=judged,
         seconds=seconds,
+        resumed=resumed,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from neva.evaluate.report import Report, commonest_misses, confusion, rows
+from neva.evaluate.report import Report, columns, commonest_misses, confusion, rows
 from neva.evaluate.task import Judged, spread
 from neva.images import read_image
 
@@ -62,8 +62,8 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]], css: str = "") 
 
 
 def figures(report: Report) -> str:
-    """The table of figures with the floor beside them."""
-    return "<h2>Figures</h2>" + table(("figure", "score", "without a model"), rows(report))
+    """The table of figures with the baselines beside them."""
+    return "<h2>Figures</h2>" + table(columns(report), rows(report))
 
 
 def matrix(judged: Sequence[Judged]) -> str:

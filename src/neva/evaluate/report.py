@@ -6,7 +6,7 @@ The suffix and the baseline belong to the score: without them nobody can repeat 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ Z95 = 1.96
 @dataclass(frozen=True)
 class Report:
     """`asked` is what was run (model, engine, suffix, baseline, limit), `total` the set's size,
-    `floor` what a guess without a model would score on the same items, `seconds` wall time.
+    `floor` what a guess without a model would score on the same items, `beside` the metrics of the
+    same model by baseline ("text", "shuffled"), `seconds` wall time, less that of `resumed` answers of an earlier run.
     """
 
     task: str
@@ -31,6 +32,8 @@ class Report:
     floor: Mapping[str, float]
     judged: Sequence[Judged]
     seconds: float
+    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    resumed: int = 0
 
     @property
     def errors(self) -> int:
@@ -54,7 +57,9 @@ class Report:
             "interval_95": list(self.interval),
             "metrics": dict(self.metrics),
             "floor": dict(self.floor),
+            "beside": {name: dict(metrics) for name, metrics in self.beside.items()},
             "seconds": round(self.seconds, 3),
+            "resumed": self.resumed,
             "answers": [answer_json(one) for one in self.judged],
         }
 
@@ -83,18 +88,22 @@ def wilson(right: float, of: int) -> tuple[float, float]:
     return 100 * max(0.0, middle - reach), 100 * min(1.0, middle + reach)
 
 
-def rows(report: Report) -> list[tuple[str, str, str]]:
-    """(figure, value, floor) lines of the table, the headline first, counts beside their kind."""
+def columns(report: Report) -> list[str]:
+    """The table's header: the score, the same model without its eyes, a guess without a model."""
+    return ["figure", "score", *report.beside, "no model"]
+
+
+def rows(report: Report) -> list[list[str]]:
+    """The table's lines, the headline first, counts beside their kind."""
     order = [report.headline, *(name for name in report.metrics if name != report.headline)]
+    sources = [report.metrics, *report.beside.values(), report.floor]
     lines = []
     for name in order:
         if name.startswith("n."):
             continue
-        kind = name.partition(".")[2]
-        count = report.metrics.get(f"n.{kind}")
+        count = report.metrics.get(f"n.{name.partition('.')[2]}")
         label = f"{name} ({count:.0f})" if count is not None else name
-        floor = f"{report.floor[name]:.2f}" if name in report.floor else ""
-        lines.append((label, f"{report.metrics[name]:.2f}", floor))
+        lines.append([label, *(f"{one[name]:.2f}" if name in one else "" for one in sources)])
     return lines
 
 
