@@ -9,7 +9,9 @@ import openvino as ov
 import pytest
 from tiny_llava import SCALED, SIZE
 
-from neva.engine.graphs import Export, export
+from neva.engine.graphs import Export, export, find_export
+from neva.engine.graphs.nodes import quantise
+from neva.errors import CheckpointError
 from neva.model.checkpoint import Checkpoint
 
 EXACT = {"EXECUTION_MODE_HINT": "ACCURACY"}
@@ -86,3 +88,59 @@ def test_logits_equal_hugging_face(
     np.testing.assert_allclose(
         logits[:, allowed], expected[:, : logits.shape[1]][:, allowed], rtol=1e-4, atol=2e-4
     )
+
+
+def test_graphs_are_kept_until_something_changes(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(make_checkpoint("llama"), folder, ignore=shutil.ignore_patterns("openvino"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert find_export(Checkpoint.open(folder), "int8") is None
+    first = export(Checkpoint.open(folder), "int8")
+    assert first.folder.parent == folder / "openvino"
+    assert (
+        export(Checkpoint.open(folder), "int8")
+        == first
+        == find_export(Checkpoint.open(folder), "int8")
+    )
+    weights = folder / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-4096:] = bytes(4096)
+    weights.write_bytes(changed)
+    second = export(Checkpoint.open(folder), "int8")
+    assert second != first
+    assert not [p for p in (folder / "openvino").iterdir() if p.name.startswith(".")]
+    shutil.rmtree(folder / "openvino")
+    (folder / "openvino").write_text("no directory can be here")
+    assert export(Checkpoint.open(folder), "int8").folder.is_relative_to(tmp_path / "cache")
+
+
+def test_int8_is_close_and_keeps_zero() -> None:
+    weight = np.random.default_rng(0).standard_normal((8, 100)).astype(np.float32)
+    weight[3] = 0
+    weight[4] = np.abs(weight[4]) + 1
+    weight[:, 7] = 0
+    codes, zero, scale = quantise(weight)
+    back = (codes.astype(np.float32) - zero) * scale
+    assert np.all(back[:, 7] == 0) and np.all(back[3] == 0)
+    assert np.all(np.abs(back - weight) <= scale * 0.501)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"hidden_act": "gelu"}, "gelu"),
+        ({"rope_parameters": {**SCALED, "rope_type": "yarn"}}, "yarn"),
+    ],
+)
+def test_what_has_no_graph_is_refused(
+    changes: dict[str, Any], word: str, make_checkpoint: Callable[..., Path]
+) -> None:
+    checkpoint = Checkpoint.open(make_checkpoint("llama", **changes))
+    with pytest.raises(CheckpointError, match=f"{word}.*--engine torch"):
+        export(checkpoint, "int8")
+    left = checkpoint.path / "openvino"
+    assert not left.exists() or not list(left.iterdir())

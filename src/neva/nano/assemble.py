@@ -26,9 +26,10 @@ Array = NDArray[Any]
 EXTRA_ROWS = "extra_rows"  # embedding rows behind the base vocabulary, (rows, D)
 
 
-def default_checkpoint(weights: Path = WEIGHTS) -> Path:
+def default_checkpoint(weights: Path = WEIGHTS, base: Path | None = None) -> Path:
     """The default model as a Hugging Face LLaVA directory, made at the first call (some seconds).
 
+    `base` is the base LM's GGUF file, that of the installed package if None.
     CheckpointError if the base package or a part is missing or damaged, or the result is not, bit
     for bit, what was trained.
     """
@@ -38,7 +39,7 @@ def default_checkpoint(weights: Path = WEIGHTS) -> Path:
         return out
     try:
         with written_aside(out) as folder:
-            assemble(folder, weights, manifest)
+            assemble(folder, weights, manifest, base or find_base())
             found = sha256_tensors(read_weights(folder))
             if found != manifest.assembled:
                 raise CheckpointError(
@@ -52,12 +53,11 @@ def default_checkpoint(weights: Path = WEIGHTS) -> Path:
     return out
 
 
-def assemble(out: Path, weights: Path, manifest: Manifest) -> None:
+def assemble(out: Path, weights: Path, manifest: Manifest, base_file: Path) -> None:
     """Write the checkpoint into the existing folder `out`; its hash is the caller's to check."""
     check_parts(weights, manifest)
-    file = find_base()
-    check_base(file)
-    base = BaseModel(file)
+    check_base(base_file, manifest.base_sha256)
+    base = BaseModel(base_file)
     parts = read_parts(weights)
     language = merged(base.tensors(), parts, manifest.scale)
     tensors = {BODY + name: value for name, value in language.items()}

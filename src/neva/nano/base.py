@@ -55,9 +55,9 @@ def find_base() -> Path:
     return file
 
 
-def check_base(file: Path) -> None:
+def check_base(file: Path, sha256: str = SHA256) -> None:
     """CheckpointError unless the file is bit for bit the one that the trained parts fit."""
-    if sha256_file(file) != SHA256:
+    if sha256_file(file) != sha256:
         raise CheckpointError(
             f"{file}: not the base LM that the default model was trained on: "
             f"{REMEDY} --force-reinstall"
@@ -135,13 +135,14 @@ class BaseModel:
         return f"layers.{parts[1]}.{_LAYER[parts[2]]}.weight", heads.get(parts[2], 0)
 
 
-def write_base(out: Path) -> Path:
+def write_base(out: Path, file: Path | None = None) -> Path:
     """Write the base LM as a Hugging Face directory (input of `neva compose`); needs no torch.
 
-    `out` is made if it is not there.
+    `out` is made if it is not there; `file` is a GGUF file, the package's if None.
     """
-    file = find_base()
-    check_base(file)
+    if file is None:
+        file = find_base()
+        check_base(file)
     base = BaseModel(file)
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out, {f"model.{name}": value for name, value in base.tensors().items()})

@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ from neva.model.files import CARRIED, written_aside
 from neva.model.keys import BODY, PROJECTOR, VISION, disk_name
 from neva.model.weights import TensorFiles, read_entries, read_weights, sha256_file
 from neva.nano.assemble import EXTRA_ROWS, assemble, sha256_tensors
-from neva.nano.base import PACKAGE, SHA256, BaseModel, check_base, find_base
+from neva.nano.base import PACKAGE, BaseModel, check_base, find_base
 from neva.nano.manifest import SMALL, WEIGHTS, Manifest
 
 Array = NDArray[Any]
@@ -36,18 +37,26 @@ NAME = "neva-nano"
 TOLERANCE = 2.0**-6  # two bfloat16 steps: training merges in its own order and precision
 
 
-def pack(checkpoint: Path, adapter: Path | None, out: Path = WEIGHTS, name: str = NAME) -> Manifest:
+def pack(
+    checkpoint: Path,
+    adapter: Path | None,
+    out: Path = WEIGHTS,
+    name: str = NAME,
+    base_file: Path | None = None,
+) -> Manifest:
     """Write the parts of the default model to `out` (replaced if it is there).
 
     `checkpoint`: the trained LLaVA directory, composed from SmolLM2 with the chatml template, its
     LM either merged with the adapter or still the base. `adapter`: peft's directory
     (adapter_config.json, adapter_model.safetensors), plain LoRA; None if the LM was not trained.
+    `base_file`: the base LM's GGUF file, that of the installed package if None.
     CheckpointError if parts and checkpoint do not give the same model.
     """
     opened = Checkpoint.open(checkpoint)
-    file = find_base()
-    check_base(file)
-    base = BaseModel(file)
+    if base_file is None:
+        base_file = find_base()
+        check_base(base_file)
+    base = BaseModel(base_file)
     _check_tokenizer(opened, base)
     tensors, original = read_tensors(opened), base.tensors()
     lora, scale = ({}, 1.0) if adapter is None else _read_adapter(adapter)
@@ -63,15 +72,21 @@ def pack(checkpoint: Path, adapter: Path | None, out: Path = WEIGHTS, name: str 
             save_file(group, folder / target)
         _copy_small(opened.path, folder / SMALL)
         whole = Path(scratch)
-        manifest = _manifest(folder, name, scale, assembled="", tokenizer="")
-        assemble(whole, folder, manifest)
+        draft = Manifest(
+            name=name,
+            base_package=f"{PACKAGE}=={version(PACKAGE)}",
+            base_sha256=sha256_file(base_file),
+            scale=scale,
+            files=_hashes(folder),
+            assembled="",
+            tokenizer="",
+        )
+        assemble(whole, folder, draft, base_file)
         _compare(read_weights(whole), tensors, original, lora)
-        manifest = _manifest(
-            folder,
-            name,
-            scale,
-            sha256_tensors(read_weights(whole)),
-            sha256_file(whole / "tokenizer.json"),
+        manifest = replace(
+            draft,
+            assembled=sha256_tensors(read_weights(whole)),
+            tokenizer=sha256_file(whole / "tokenizer.json"),
         )
         manifest.write(folder)
     shutil.rmtree(out, ignore_errors=True)
@@ -79,17 +94,10 @@ def pack(checkpoint: Path, adapter: Path | None, out: Path = WEIGHTS, name: str 
     return manifest
 
 
-def _manifest(folder: Path, name: str, scale: float, assembled: str, tokenizer: str) -> Manifest:
+def _hashes(folder: Path) -> dict[str, str]:
+    """Path within the folder -> sha256."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return Manifest(
-        name=name,
-        base_package=f"{PACKAGE}=={version(PACKAGE)}",
-        base_sha256=SHA256,
-        scale=scale,
-        files={file.relative_to(folder).as_posix(): sha256_file(file) for file in files},
-        assembled=assembled,
-        tokenizer=tokenizer,
-    )
+    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
 
 
 def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

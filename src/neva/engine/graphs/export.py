@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -160,7 +160,7 @@ def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> Non
     vocabulary = min(rows, checkpoint.tokenizer.get_vocab_size(with_added_tokens=True))
     forbidden = (checkpoint.image_token_id,)
     text = text_config(config)
-    graphs = {
+    graphs: dict[str, Callable[[], Any]] = {
         "neva_vision_model": lambda: vision_model(config, tensors),
         "openvino_vision_embeddings_model": lambda: stub_vision_model(width),
         "openvino_text_embeddings_model": lambda: text_embeddings(tensors, int8),
