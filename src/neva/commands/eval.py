@@ -159,10 +159,10 @@ def show(result: Report, console: Console) -> None:
         table.add_row(*line)
     console.print(table)
     fresh = len(result.judged) - result.resumed
+    rate = fresh / max(result.seconds, 1e-9)
     console.print(
         f"{len(result.judged)} of {result.total} questions, {fresh} of them now in "
-        f"{result.seconds:.1f} s ({fresh / max(result.seconds, 1e-9):.1f}/s), mean credit {low:.1f} to "
-        f"{high:.1f} (95%), suffix {result.asked['suffix']!r}, "
-        f"{result.errors} could not be asked",
+        f"{result.seconds:.1f} s ({rate:.1f}/s), mean credit {low:.1f} to {high:.1f} (95%), "
+        f"suffix {result.asked['suffix']!r}, {result.errors} could not be asked",
         soft_wrap=True,
     )

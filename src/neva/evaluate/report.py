@@ -20,7 +20,8 @@ Z95 = 1.96
 class Report:
     """`asked` is what was run (model, engine, suffix, baseline, limit), `total` the set's size,
     `floor` what a guess without a model would score on the same items, `beside` the metrics of the
-    same model by baseline ("text", "shuffled"), `seconds` wall time, less that of `resumed` answers of an earlier run.
+    same model by baseline ("text", "shuffled"), `seconds` wall time of this run, in which `resumed`
+    answers were already there.
     """
 
     task: str
