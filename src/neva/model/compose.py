@@ -23,6 +23,7 @@ from neva.model.processor import IMAGE_TOKEN, ProcessorFacts, write_processor
 from neva.model.projector import ACTIVATIONS, check_kind, fresh_projector
 from neva.model.provenance import Aspect, Provenance
 from neva.model.shapes import expected_shapes, text_config
+from neva.model.source import source_name, source_sha256
 from neva.model.vision import Vision, read_vision
 from neva.model.weights import write_tensors
 from neva.prompts import TEMPLATES, stop_ids
@@ -65,15 +66,14 @@ def compose(
     tensors = {**seen.tensors, **_with_image_row(spoken, parts.image_token_id)}
     target = float(tensors[spoken.embedding].float().pow(2).mean().sqrt())
     width = int(text_config(config)["hidden_size"])
-    fresh = fresh_projector(
-        projector, seen.probe_features(feature_layer, seed), width, target, seed
-    )
+    features = seen.probe_features(feature_layer, seed)
+    fresh = fresh_projector(projector, features, width, target, seed)
     tensors |= {PROJECTOR + name: tensor.to(kind) for name, tensor in fresh.items()}
+    made = {"vision": source_name(vision), "language": source_name(language), "seed": seed}
+    parents = (source_sha256(vision), source_sha256(language))
     with written_aside(out) as folder:
         _write(folder, parts, config, tensors, template, aspect)
-        Provenance(stage="composed", template=template, aspect=aspect, projector=projector).write(
-            folder
-        )
+        Provenance("composed", template, aspect, projector, made, parents=parents).write(folder)
         Checkpoint.open(folder)  # what is not whole never gets its name
     return Checkpoint.open(out)
 
@@ -102,18 +102,17 @@ def _add_image_token(language: Language) -> int:
 
 
 def _with_image_row(language: Language, image_token_id: int) -> dict[str, Tensor]:
-    """The language model's tensors with rows up to the image token's; new rows are the old's mean.
+    """The language model's tensors, where the image token's row is the mean of all others.
 
-    The vocabulary grows by what is needed and no more. As a mean, the image token's logit is never
-    the largest.
+    The vocabulary grows by what is needed and no more; a spare row is used where there is one. As a
+    mean, the image token's logit is never the largest.
     """
     tensors = dict(language.tensors)
     for name in {language.embedding, HEAD} & tensors.keys():
         rows = tensors[name]
-        wanted = image_token_id + 1 - rows.shape[0]
-        if wanted > 0:
-            mean = rows.float().mean(0, keepdim=True).to(rows.dtype)
-            tensors[name] = torch.cat([rows, mean.expand(wanted, -1)])
+        mean = rows[:image_token_id].float().mean(0, keepdim=True).to(rows.dtype)
+        more = mean.expand(max(0, image_token_id + 1 - rows.shape[0]), -1)
+        tensors[name] = torch.cat([rows, more]).index_copy(0, torch.tensor([image_token_id]), mean)
     return tensors
 
 

@@ -39,7 +39,7 @@ def written_aside(out: Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         yield aside
-        aside.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+        _publish(aside)
         check_free(out)
         aside.replace(out)
     except BaseException:
@@ -55,14 +55,6 @@ def check_free(out: Path) -> None:
         raise CheckpointError(f"{out}: already exists; remove it or choose another output folder.")
 
 
-def check_source(source: str | Path) -> None:
-    """CheckpointError if `source` can only be a local path, and nothing is there."""
-    text = str(source)
-    local = isinstance(source, Path) or text.startswith(("/", ".", "~")) or text.count("/") > 1
-    if local and not Path(source).exists():
-        raise CheckpointError(f"{source}: there is no such file or directory.")
-
-
 def write_json(file: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON object as transformers does: indented, UTF-8, a newline at the end."""
     text = json.dumps(record, indent=2, ensure_ascii=False)
@@ -76,7 +68,10 @@ def carry_files(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def _umask() -> int:
+def _publish(folder: Path) -> None:
+    """Undo the privacy that mkdtemp and safetensors insist on: the user's own umask decides."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    folder.chmod(0o777 & ~mask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~mask)

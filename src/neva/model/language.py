@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from neva.errors import CheckpointError
-from neva.model.files import check_source
 from neva.model.keys import BODY, HEAD
+from neva.model.quiet import quiet_transformers
+from neva.model.source import check_source, part_config
 
 FAMILIES = ("llama", "nemotron", "mistral", "gpt_neox", "gpt2", "qwen2")
 
@@ -54,9 +55,10 @@ def read_language(source: str | Path, dtype: torch.dtype) -> Language:
             f"{source}: a {config.model_type!r} language model cannot be composed; "
             f"these families can: {', '.join(FAMILIES)}."
         )
-    model, report = _read(
-        source, AutoModelForCausalLM, where, dtype=dtype, output_loading_info=True
-    )
+    options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
+    if "gguf_file" not in where:
+        options["use_safetensors"] = True  # never a pickle
+    model, report = _read(source, AutoModelForCausalLM, where, **options)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise CheckpointError(
@@ -90,7 +92,8 @@ def _locate(source: str | Path) -> dict[str, Any]:
 def _read(source: str | Path, kind: Any, where: Mapping[str, Any], **options: Any) -> Any:
     """`from_pretrained` whose many kinds of failure are one CheckpointError."""
     try:
-        return kind.from_pretrained(**where, **options)
+        with quiet_transformers():
+            return kind.from_pretrained(**where, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{source}: cannot be read as a language model: {reason}") from error
@@ -98,9 +101,7 @@ def _read(source: str | Path, kind: Any, where: Mapping[str, Any], **options: An
 
 def _text_config(config: Any, tied: bool) -> dict[str, Any]:
     """`text_config` that transformers 4.57 reads too, which knows older names of RoPE's numbers."""
-    record: dict[str, Any] = config.to_dict()
-    for name in ("architectures", "_name_or_path", "transformers_version", "quantization_config"):
-        record.pop(name, None)
+    record = part_config(config.to_dict())
     rope = record.get("rope_parameters")
     if rope:
         record["rope_theta"] = rope["rope_theta"]

@@ -3,12 +3,13 @@
 from typing import Literal
 
 import torch
-import transformers.utils.logging
+import transformers
 from transformers import LlavaForConditionalGeneration
 
 from neva.errors import CheckpointError
 from neva.model.attention import register_packed_attention
 from neva.model.checkpoint import Checkpoint
+from neva.model.quiet import quiet_transformers
 
 Attention = Literal["packed", "sdpa", "eager"]
 
@@ -26,12 +27,14 @@ def load_model(
     """
     kind = register_packed_attention() if attention == "packed" else attention
     tower = "eager" if attention == "eager" else "sdpa"
-    model, report = LlavaForConditionalGeneration.from_pretrained(
-        checkpoint.path,
-        dtype=dtype or "auto",
-        attn_implementation={"": tower, "vision_config": tower, "text_config": kind},
-        output_loading_info=True,
-    )
+    with quiet_transformers():
+        model, report = LlavaForConditionalGeneration.from_pretrained(
+            checkpoint.path,
+            dtype=dtype or "auto",
+            attn_implementation={"": tower, "vision_config": tower, "text_config": kind},
+            output_loading_info=True,
+            use_safetensors=True,
+        )
     random = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
     if random:
         raise CheckpointError(

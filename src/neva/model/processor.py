@@ -85,6 +85,7 @@ def _tokenizer_config(facts: ProcessorFacts, chat: str) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "processor_class": "LlavaProcessor",
         "model_max_length": facts.context,
+        "model_input_names": ["input_ids", "attention_mask"],  # 4.57 would add token types
         "clean_up_tokenization_spaces": False,
         "extra_special_tokens": {"image_token": IMAGE_TOKEN},
         "chat_template": chat,

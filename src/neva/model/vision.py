@@ -10,9 +10,10 @@ from transformers import AutoConfig, CLIPVisionModel
 from transformers.image_processing_base import ImageProcessingMixin
 
 from neva.errors import CheckpointError
-from neva.model.files import check_source
 from neva.model.keys import disk_name
 from neva.model.projector import probe_pixels
+from neva.model.quiet import quiet_transformers
+from neva.model.source import check_source, part_config
 
 KINDS = ("clip", "clip_vision_model")
 
@@ -43,15 +44,17 @@ def read_vision(source: str | Path, dtype: torch.dtype) -> Vision:
     """Read a CLIP; CheckpointError for another kind of model or an unreadable source."""
     check_source(source)
     try:
-        kind = AutoConfig.from_pretrained(source).model_type
+        with quiet_transformers():
+            kind = AutoConfig.from_pretrained(source).model_type
         if kind not in KINDS:
             raise CheckpointError(
                 f"{source}: a {kind!r} model is not a vision tower that can be composed; give a "
                 "Hugging Face CLIP (CLIPModel or CLIPVisionModel)."
             )
-        model, report = CLIPVisionModel.from_pretrained(
-            source, dtype=dtype, output_loading_info=True
-        )
+        with quiet_transformers():
+            model, report = CLIPVisionModel.from_pretrained(
+                source, dtype=dtype, output_loading_info=True, use_safetensors=True
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{source}: cannot be read as a CLIP: {reason}") from error
@@ -64,18 +67,11 @@ def read_vision(source: str | Path, dtype: torch.dtype) -> Vision:
     state = model.state_dict().items()
     return Vision(
         model=model,
-        config=_config(model),
+        config=part_config(model.config.to_dict()),
         tensors={disk_name(f"model.vision_tower.{name}"): tensor.clone() for name, tensor in state},
         mean=mean,
         std=std,
     )
-
-
-def _config(model: CLIPVisionModel) -> dict[str, Any]:
-    record: dict[str, Any] = model.config.to_dict()
-    for name in ("architectures", "_name_or_path", "transformers_version"):
-        record.pop(name, None)
-    return record
 
 
 def _colours(source: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
