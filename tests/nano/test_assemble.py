@@ -90,7 +90,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_parts_give_the_trained_model(made: Made, cache: Path) -> None:
     path = default_checkpoint(made.weights, made.base)
-    assert path == cache / f"neva-nano-{made.manifest.assembled[:8]}"
+    assert path == cache / made.manifest.assembled[:8] / "neva-nano"
     ours, theirs = (read_tensors(Checkpoint.open(p)) for p in (path, made.final))
     assert set(ours) == set(theirs)
     changed = 0
@@ -103,11 +103,11 @@ def test_the_parts_give_the_trained_model(made: Made, cache: Path) -> None:
             )
     assert changed == 14
     assert default_checkpoint(made.weights, Path("nowhere")) == path  # kept: no base is needed
-    assert [p.name for p in cache.iterdir()] == [path.name]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_assembled_model_answers(made: Made) -> None:
-    engine = open_engine(default_checkpoint(made.weights, made.base), served_name="neva-nano")
+    engine = open_engine(default_checkpoint(made.weights, made.base))
     assert engine.info.name == "neva-nano"
     request = Request(ask("ab?", images=0), (), Sampling(temperature=0, max_tokens=8))
     _, last = collect(engine.generate([request])[0])
@@ -132,7 +132,7 @@ def test_a_damaged_part_is_named_and_nothing_is_left(
         default_checkpoint(copy, made.base)
     with pytest.raises(CheckpointError, match="not the base LM"):
         default_checkpoint(made.weights, write_gguf(tmp_path / "other.gguf", seed=1))
-    assert not list(cache.iterdir())
+    assert not [file for file in cache.rglob("*") if file.is_file()]
 
 
 def test_an_adapter_of_another_model_is_refused(made: Made, tmp_path: Path) -> None:

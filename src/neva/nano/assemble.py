@@ -34,7 +34,7 @@ def default_checkpoint(weights: Path = WEIGHTS, base: Path | None = None) -> Pat
     for bit, what was trained.
     """
     manifest = read_manifest(weights)
-    out = cache_dir() / f"{manifest.name}-{manifest.assembled[:8]}"
+    out = cache_dir() / manifest.assembled[:8] / manifest.name
     if out.is_dir():  # it is renamed into place when whole
         return out
     try:
