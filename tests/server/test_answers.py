@@ -128,7 +128,8 @@ def test_metadata_version_and_licence(house: House) -> None:
     assert profile["engine"] == "echo"
 
 
-def test_metrics_under_both_names(house: House) -> None:
+def test_metrics_under_both_names(house_of: Callable[..., House]) -> None:
+    house = house_of()
     house.text("Hi")
     house.ask("Hi", stream=True)
     text = house.client.get("/v1/metrics").text

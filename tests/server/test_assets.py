@@ -41,7 +41,8 @@ def test_the_whole_way(house: House, path: str, gap: str) -> None:
     assert "[(8, 6) [255, 0, 0]]" in answer["choices"][0]["message"]["content"]
 
 
-def test_listing_showing_deleting(house: House) -> None:
+def test_listing_showing_deleting(house_of: Callable[..., House]) -> None:
+    house = house_of()
     asset = create(house)
     shown = {"assetId": asset["assetId"], **NEW}
     path = f"/v2/nvcf/assets/{asset['assetId']}"

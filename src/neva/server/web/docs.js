@@ -19,7 +19,8 @@ function words(given) {
   const bounds = [];
   const low = schema.minimum ?? schema.exclusiveMinimum;
   const high = schema.maximum ?? schema.exclusiveMaximum;
-  if (low !== undefined && high !== undefined) bounds.push(`${low} to ${high}`);
+  if (Math.abs(high) >= 2 ** 62) bounds.push("64 bits");
+  else if (low !== undefined && high !== undefined) bounds.push(`${low} to ${high}`);
   else if (low !== undefined) bounds.push(`at least ${low}`);
   if (schema.maxItems) bounds.push(`at most ${schema.maxItems}`);
   const variants = schema.anyOf ?? schema.oneOf;
@@ -93,7 +94,7 @@ async function draw() {
   const api = await (await fetch("/openapi.json")).json();
   schemas = api.components?.schemas ?? {};
   $("version").textContent = api.info.version;
-  $("about").textContent = api.info.description;
+  $("about").textContent = api.info.description.replaceAll("`", "");
   const groups = new Map();
   for (const [path, methods] of Object.entries(api.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
