@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from PIL import Image
 from tokenizers import Tokenizer
 
 from neva.prompts import (
@@ -20,6 +21,7 @@ from neva.prompts import (
 from neva.prompts.render import labels_text
 
 transformers = pytest.importorskip("transformers")
+clip = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
 
 CONVERSATIONS = [
     Conversation((user(ImageSlot(0), "\nWhat is in this picture?"), assistant("Two cats."))),
@@ -108,3 +110,37 @@ def test_image_url_parts_and_listed_system() -> None:
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n<img>?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
+
+
+@pytest.fixture(scope="session")
+def processor(real: Tokenizer, theirs: Any) -> Any:
+    theirs.bos_token = "<s>" if real.token_to_id("<s>") is not None else None
+    theirs.image_token, theirs.image_token_id = "<image>", real.token_to_id("<image>")
+    return transformers.LlavaProcessor(
+        clip.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=28),
+        theirs,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_whole_processor_gives_our_ids(name: str, real: Tokenizer, processor: Any) -> None:
+    """LlavaProcessor expands images and adds BOS in its own way, and must end up where we are."""
+    told = Conversation(
+        (user(ImageSlot(0), "\nWhat?"), assistant("Two cats."), user("Why? ", ImageSlot(1)))
+    )
+    asked = messages(told)
+    asked[1]["content"] = [{"type": "text", "text": "Two cats."}]  # it wants lists only
+    for message in asked:
+        for part in message["content"]:
+            if part["type"] == "image":
+                part["image"] = Image.new("RGB", (30, 20))
+    processor.chat_template = jinja_template(TEMPLATES[name], real)
+    found = processor.apply_chat_template(
+        asked, tokenize=True, return_dict=True, add_generation_prompt=True
+    )
+    ours = encode(told, TEMPLATES[name], real, real.token_to_id("<image>"), 4, answer=True)
+    assert list(found["input_ids"][0]) == list(ours.ids)
+    assert len(found["pixel_values"]) == len(ours.images) == 2

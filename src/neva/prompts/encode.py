@@ -51,7 +51,7 @@ def encode(
 
     `image_tokens` is P. Raises PromptError if turns do not alternate or text is not Unicode.
     """
-    book = _codebook(tokenizer, _literal(template), image_token_id)
+    book = _codebook(tokenizer, _markers(tokenizer, _literal(template)), image_token_id)
     text, targets = _write(render(conversation, template, answer), book)
     encoding = book.tokenizer.encode(text, add_special_tokens=False)
     ids: list[int] = []
@@ -159,7 +159,15 @@ def _valid(text: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _codebook(tokenizer: Tokenizer, literal: str, image_token_id: int) -> _Codebook:
+def _markers(tokenizer: Tokenizer, literal: str) -> frozenset[str]:
+    """Added tokens that a template writes although the tokenizer does not call them special."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    plain = (token.content for token in added if not token.special)
+    return frozenset(content for content in plain if content.strip() and content in literal)
+
+
+@lru_cache(maxsize=16)
+def _codebook(tokenizer: Tokenizer, markers: frozenset[str], image_token_id: int) -> _Codebook:
     """Copy a tokenizer with its special tokens renamed. Half a second for a large vocabulary."""
     state: dict[str, Any] = json.loads(tokenizer.to_str())
     nonce = secrets.token_hex(16)
@@ -167,8 +175,7 @@ def _codebook(tokenizer: Tokenizer, literal: str, image_token_id: int) -> _Codeb
     originals: dict[str, int] = {}
     for added in state["added_tokens"]:
         content = added["content"]
-        marker = bool(content.strip()) and content in literal
-        if added["special"] or added["id"] == image_token_id or marker:
+        if added["special"] or added["id"] == image_token_id or content in markers:
             secret = f"\ufdd0{nonce}-{added['id']}\ufdd1"
             names[content], originals[secret] = secret, added["id"]
             added["content"] = secret
