@@ -55,16 +55,25 @@ DEFAULTS: Mapping[str, Config] = {
         "max_position_embeddings": 2048,
     },
     "gpt2": {"vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024},
-    # LlavaConfig's own vision tower (CLIP ViT-L/14-336), used where config.json leaves it out.
     "clip_vision_model": {
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "image_size": 336,
-        "patch_size": 14,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "patch_size": 32,
         "num_channels": 3,
     },
+}
+
+# LlavaConfig's own vision tower, CLIP ViT-L/14-336, where config.json has no vision_config at all.
+NO_VISION: Config = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 336,
+    "patch_size": 14,
 }
 
 # The same numbers by the names that GPT-2 gives them.
@@ -84,8 +93,9 @@ def text_config(config: Config) -> Config:
 
 
 def vision_config(config: Config) -> Config:
-    """The vision tower's part of `config.json`, with CLIP ViT-L/14-336's defaults filled in."""
-    return _filled(config.get("vision_config") or {}, "clip_vision_model")
+    """The vision tower's part of `config.json`, with the defaults of its class filled in."""
+    vision = config.get("vision_config") or NO_VISION
+    return _filled(vision, vision.get("model_type", "clip_vision_model"))
 
 
 def expected_shapes(config: Config) -> Shapes:
