@@ -113,12 +113,14 @@ def architecture(checkpoint: Checkpoint) -> dict[str, str]:
     """The parts with their shapes and sizes."""
     text, vision = text_config(checkpoint.config), vision_config(checkpoint.config)
     sizes = parameters(checkpoint)
+    ours = checkpoint.provenance.stage != "foreign"  # neva never trains the tower; others may have
+    frozen = ", frozen" if ours else ""
     return {
         "Type": "Transformer (CLIP, projector, GPT)",
         "Vision tower": (
             f"CLIP ViT, {vision['num_hidden_layers']} layers of width {vision['hidden_size']}, "
             f"{vision['image_size']} px in patches of {vision['patch_size']}; "
-            f"{sizes['vision']:,} parameters, frozen"
+            f"{sizes['vision']:,} parameters{frozen}"
         ),
         "Projector": f"{checkpoint.provenance.projector}; {sizes['projector']:,} parameters",
         "Language model": (
