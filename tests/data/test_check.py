@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from neva.cli import app
 from neva.data import Encoding, Flaw, Record, encode_record
 from neva.data.check import check
+from neva.errors import DataError
 from neva.prompts import Conversation, ImageSlot, assistant, user
 
 
@@ -90,3 +91,10 @@ def test_the_command(image: str, code: int, words: str, pictures: Path, tmp_path
     result = CliRunner().invoke(app, list(map(str, arguments)))
     assert result.exit_code == code and words in result.stdout
     assert json.loads(out.read_text())["ok"] is (code == 0)
+
+
+def test_a_report_that_cannot_be_written_stops_at_once(pictures: Path, tmp_path: Path) -> None:
+    data, out = write(tmp_path, NAMES[0]), tmp_path / "none" / "report.json"
+    arguments = ["check", "--data", data, "--images", pictures, "--json", out]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 1 and isinstance(result.exception, DataError)

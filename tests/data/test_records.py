@@ -113,6 +113,7 @@ BAD = {
     "image is a number": (llava("<image>", image=7), "file name"),
     "outside": (llava("<image>", image="../secret.png"), "leaves the images folder"),
     "absolute": (llava("<image>", image="/etc/passwd"), "leaves the images folder"),
+    "empty answer": (llava("<image>", answer=" \n"), "turn 2 is an empty answer"),
     "label": (
         {"id": "a", "conversations": [{"from": "human", "value": "x"},
                                       {"from": "gpt", "value": "y", "label": "good"}]},

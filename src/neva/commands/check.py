@@ -41,6 +41,7 @@ def check(
 
     Example: neva check --data chat.json --images images --model model
     """
+    check_places(json)
     encoding = open_encoding(model, template, max_length)
     entries = read_entries(data)
     with progress_bar("Checking") as progress:
@@ -50,6 +51,13 @@ def check(
     typer.echo(describe(report))
     if not report.ok:
         raise typer.Exit(1)
+
+
+def check_places(*places: Path | None) -> None:
+    """Refuse before the work what could not be written after it."""
+    for place in places:
+        if place is not None and not place.absolute().parent.is_dir():
+            raise DataError(f"{place.absolute().parent} does not exist; make that folder first")
 
 
 def read_entries(data: list[Path]) -> list[Record | Flaw]:

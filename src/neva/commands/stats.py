@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from neva.commands.check import open_encoding, progress_bar, read_entries
+from neva.commands.check import check_places, open_encoding, progress_bar, read_entries
 from neva.data import Record
 from neva.data.stats import Stats, measure
 
@@ -30,6 +30,7 @@ def stats(
 
     Example: neva stats --data chat.json --model model --plot lengths.png
     """
+    check_places(plot, json)
     encoding = open_encoding(model, template, max_length)
     assert encoding is not None  # --model is required
     records = [entry for entry in read_entries(data) if isinstance(entry, Record)]
@@ -65,9 +66,9 @@ def draw(found: Stats, path: Path) -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
     left.hist(found.lengths, bins=50)
-    left.set(xlabel="tokens in a sample", ylabel="samples", yscale="log")
+    left.set(xlabel="tokens in a sample", ylabel="samples")
     right.hist(100 * found.supervised / found.lengths, bins=50, range=(0, 100))
-    right.set(xlabel="learned tokens, % of a sample", yscale="log")
+    right.set(xlabel="learned tokens, % of a sample")
     figure.suptitle(f"{len(found.lengths):,} samples, {100 * found.share:.1f}% of tokens learned")
     figure.tight_layout()
     figure.savefig(path, format="png", dpi=120)

@@ -92,6 +92,8 @@ def _spoken(raw: Mapping[str, Any]) -> tuple[str | None, list[tuple[Role, str, A
             system = system or text
         elif role is None:
             raise Unusable(f"its turn {number} is from {who!r}; use human and gpt")
+        elif role == "assistant" and not text.strip():
+            raise Unusable(f"its turn {number} is an empty answer; fill it or leave it out")
         elif turns or role == "user":  # an answer to nothing at the start is left out
             turns.append((role, text, _labels(turn.get("label"), number)))
     while turns and turns[-1][0] == "user":  # and so is a question without an answer at the end
