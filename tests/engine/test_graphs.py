@@ -59,6 +59,17 @@ def run_language(made: Export, embeds: np.ndarray, parts: list[int]) -> np.ndarr
         ("llama", {"rope_parameters": SCALED, "attention_bias": True, "mlp_bias": True}),
         ("mistral", {}),
         ("qwen2", {}),
+        (
+            "llama",
+            {
+                "llava": {
+                    "vision_feature_layer": [-3, -1],
+                    "vision_feature_select_strategy": "full",
+                    "projector_hidden_act": "linear",
+                    "multimodal_projector_bias": False,
+                }
+            },
+        ),
     ],
 )
 def test_logits_equal_hugging_face(
@@ -81,7 +92,7 @@ def test_logits_equal_hugging_face(
         )
     embeds = compiled(made.text)(ids[None])[0][0].copy()
     embeds[60 : 60 + places] = compiled(made.vision)(pixels)[0][0]
-    logits = run_language(made, embeds, [30, 70, 16])
+    logits = run_language(made, embeds, [30, 70, places])
     allowed = np.arange(logits.shape[1]) != image
     assert logits.shape[1] == checkpoint.tokenizer.get_vocab_size() < expected.shape[1]
     assert np.all(np.isneginf(logits[:, image]))

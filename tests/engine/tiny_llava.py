@@ -1,6 +1,7 @@
 """Tiny random LLaVA checkpoints, one per family, written as the contract has them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from neva.model.keys import disk_name
@@ -40,9 +41,17 @@ def byte_tokenizer(folder: Path) -> int:
 
 
 def write_checkpoint(
-    folder: Path, family: str = "llama", seed: int = 0, context: int = 512, **changes: object
+    folder: Path,
+    family: str = "llama",
+    seed: int = 0,
+    context: int = 512,
+    llava: Mapping[str, object] | None = None,
+    **changes: object,
 ) -> Path:
-    """A random LLaVA of the family: 2 layers, width 64, CLIP 32 px with 16 patches."""
+    """A random LLaVA of the family: 2 layers, width 64, CLIP 32 px with 16 patches.
+
+    `changes` are to the language model's config, `llava` to LLaVA's own.
+    """
     import torch
     from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
     from transformers.models.auto import CONFIG_MAPPING
@@ -71,7 +80,7 @@ def write_checkpoint(
         patch_size=PATCH,
     )
     config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=image, projector_hidden_act="gelu"
+        vision_config=vision, text_config=text, image_token_index=image, **(llava or {})
     )
     config.tie_word_embeddings = bool(text.tie_word_embeddings)
     config.architectures = ["LlavaForConditionalGeneration"]
