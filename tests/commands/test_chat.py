@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from neva.cli import main
+from neva.commands.talk import Talk
+from neva.engine.protocol import Engine, Sampling
+from neva.images import read_image
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -38,22 +42,24 @@ def test_streams_the_answer_that_json_has(
 
 def test_a_conversation_remembers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    checkpoint: Path, picture: Path,
+    engine: Engine, picture: Path,
 ) -> None:  # fmt: skip
-    options = ("chat", picture, "--model", checkpoint, "--max-tokens", 8, "--temperature", 0)
-
     def say(*lines: object) -> list[str]:
-        """The answers to these lines, each of which ends with a blank line of ours."""
+        """The lines of the answers to these lines."""
         monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(str, lines)) + "\n"))
-        assert run(monkeypatch, *options) == 0
+        talk = Talk(engine, Sampling(0.0, max_tokens=8), None, Console(stderr=True))
+        talk.run(read_image(picture))
         return capsys.readouterr().out.split("\n")[:-1]
 
     once = say("what is it?", "and now?")
     assert len(once) >= 2
-    assert say("what is it?", "/reset", f"/image {picture}", "what is it?", "and now?")[1:] == once
+    first = say("what is it?")
+    assert (
+        say("what is it?", "/reset", f"/image {picture}", "what is it?", "and now?") == first + once
+    )
     assert say("what is it?", "/image nothing.png", "/nonsense", "and now?") == once
-    assert say("what is it?", "/quit", "and now?") == once[:-1]
-    assert say("and now?") != once[-1:]
+    assert say("what is it?", "/quit", "and now?") == first
+    assert say("and now?") != once[len(first) :]
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,6 @@ def test_measures_and_writes(
     assert found["floor"]["accuracy"] > 40
     assert "data:image/png" in page.read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "out.json"]
-    blind = tmp_path / "blind.json"
-    words = ("easy-vqa", "--model", checkpoint, "--limit", 20, "--json", blind)
-    assert run(monkeypatch, *words, "--baseline", "text", "--suffix", r"\nShort.") == 0
-    asked = json.loads(blind.read_text())["asked"]
-    assert (asked["baseline"], asked["suffix"]) == ("text", "\nShort.")
 
 
 def test_puts_the_baselines_beside(
@@ -46,12 +41,13 @@ def test_puts_the_baselines_beside(
 ) -> None:  # fmt: skip
     out = tmp_path / "out.json"
     words = ("easy-vqa", "--model", checkpoint, "--limit", 12, "--json", out)
-    assert run(monkeypatch, *words, "--beside", "text", "--beside", "shuffled") == 0
+    beside = ("--beside", "text", "--beside", "shuffled", "--suffix", r"\nShort.")
+    assert run(monkeypatch, *words, *beside) == 0
     shown = capsys.readouterr().out
     assert "text" in shown
     assert "shuffled" in shown
     found = json.loads(out.read_text())
-    assert found["asked"]["baseline"] == "none"
+    assert (found["asked"]["baseline"], found["asked"]["suffix"]) == ("none", "\nShort.")
     assert sorted(found["beside"]) == ["shuffled", "text"]
     assert found["beside"]["text"].keys() == found["metrics"].keys()
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
