@@ -1,12 +1,13 @@
 """`neva compose` and `neva export` as commands: what they write, and what they refuse."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small import LANGUAGES
-from transformers import AutoConfig, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoTokenizer, LlavaForConditionalGeneration
 
 from neva.cli import load
 from neva.errors import CheckpointError
@@ -46,13 +47,19 @@ def test_export_mends_what_transformers_saves(
     fresh.load_state_dict(load_model(composed[family]).state_dict())
     foreign = tmp_path / "foreign"
     fresh.save_pretrained(foreign)
-    for name in ("tokenizer.json", "preprocessor_config.json"):
-        (foreign / name).write_bytes((composed[family].path / name).read_bytes())
+    AutoTokenizer.from_pretrained(composed[family].path).save_pretrained(foreign)
+    preprocessor = (composed[family].path / "preprocessor_config.json").read_text()
+    (foreign / "preprocessor_config.json").write_text(preprocessor)
     names = {entry.name for entry in read_tensors(Checkpoint.open(foreign)).entries.values()}
     assert "vision_tower.pre_layrnorm.weight" in names  # the naming that older versions misread
     call("export", foreign, "hf", "-o", tmp_path / "out", "--template", "v0")
     mended = Checkpoint.open(tmp_path / "out")
     assert mended.provenance.template == "v0" and mended.provenance.stage == "foreign"
+    older = ("rope_theta", "rotary_emb_base", "rotary_pct", "partial_rotary_factor")
+    for name in (name for name in older if name in composed[family].config["text_config"]):
+        assert mended.config["text_config"][name] == composed[family].config["text_config"][name]
+    tokens = json.loads((mended.path / "tokenizer_config.json").read_text())
+    assert tokens["tokenizer_class"] == "PreTrainedTokenizerFast"
     before, after = read_tensors(composed[family]), read_tensors(mended)
     assert {e.name for e in after.entries.values()} == {e.name for e in before.entries.values()}
     for name in before:

@@ -15,6 +15,7 @@ from torch import Tensor
 from neva.errors import CheckpointError
 from neva.model.arrays import as_array
 from neva.model.checkpoint import Checkpoint
+from neva.model.config import readable_by_all
 from neva.model.files import check_free, write_json, written_aside
 from neva.model.keys import HEAD, PROJECTOR
 from neva.model.kinds import DType, ProjectorKind
@@ -119,18 +120,14 @@ def _with_image_row(language: Language, image_token_id: int) -> dict[str, Tensor
 def _config(
     parts: Parts, projector: ProjectorKind, feature_layer: int, dtype: DType
 ) -> dict[str, Any]:
-    """`config.json`, with `dtype` under both names that versions of transformers know."""
+    """`config.json`."""
     text = dict(parts.language.config)
     rows = parts.language.tensors[parts.language.embedding].shape[0]
     text["vocab_size"] = max(rows, parts.image_token_id + 1)
     vision = dict(parts.vision.config)
-    for record in (text, vision):
-        record["dtype"] = record["torch_dtype"] = dtype
-    return {
+    config = {
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
-        "dtype": dtype,
-        "torch_dtype": dtype,
         "image_token_index": parts.image_token_id,
         "image_seq_length": (vision["image_size"] // vision["patch_size"]) ** 2,
         "projector_hidden_act": ACTIVATIONS[projector],
@@ -141,6 +138,7 @@ def _config(
         "text_config": text,
         "vision_config": vision,
     }
+    return readable_by_all(config, dtype)
 
 
 def _write(

@@ -72,7 +72,7 @@ def read_language(source: str | Path, dtype: torch.dtype) -> Language:
         tensors[HEAD] = head.detach()
     return Language(
         source=str(source),
-        config=_text_config(model.config, tied=HEAD not in tensors),
+        config={**part_config(model.config.to_dict()), "tie_word_embeddings": HEAD not in tensors},
         tensors=tensors,
         embedding=next(name for name, t in tensors.items() if t.data_ptr() == words.data_ptr()),
         tokenizer=_raw_tokenizer(source, tokenizer, where),
@@ -97,23 +97,6 @@ def _read(source: str | Path, kind: Any, where: Mapping[str, Any], **options: An
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{source}: cannot be read as a language model: {reason}") from error
-
-
-def _text_config(config: Any, tied: bool) -> dict[str, Any]:
-    """`text_config` that transformers 4.57 reads too, which knows older names of RoPE's numbers."""
-    record = part_config(config.to_dict())
-    rope = record.get("rope_parameters")
-    if rope:
-        record["rope_theta"] = rope["rope_theta"]
-        plain = rope.get("rope_type", "default") == "default"
-        record["rope_scaling"] = None if plain else rope
-        if "partial_rotary_factor" in rope:
-            record["partial_rotary_factor"] = rope["partial_rotary_factor"]
-    if rope and config.model_type == "gpt_neox":
-        record["rotary_emb_base"] = rope["rope_theta"]
-        record["rotary_pct"] = rope["partial_rotary_factor"]
-    record["tie_word_embeddings"] = tied
-    return record
 
 
 def _raw_tokenizer(source: str | Path, tokenizer: Any, where: Mapping[str, Any]) -> Tokenizer:

@@ -1,6 +1,5 @@
 """Write a trained model as a checkpoint: our names on disk, all other files as they were."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import LlavaForConditionalGeneration
 from neva.errors import CheckpointError
 from neva.model.arrays import as_array
 from neva.model.checkpoint import Checkpoint
+from neva.model.config import readable_by_all
 from neva.model.files import carry_files, write_json, written_aside
 from neva.model.keys import disk_name
 from neva.model.provenance import Provenance
@@ -64,7 +64,7 @@ def save_tensors(
     names = [key for key in state if key in wanted]
     with written_aside(out) as folder:
         carry_files(source.path, folder)
-        write_json(folder / "config.json", _with_dtype(source, dtype))
+        write_json(folder / "config.json", readable_by_all(source.config, dtype))
         write_tensors(folder, _Cast({key: state[key] for key in names}, DTYPES[dtype]), shard_bytes)
         provenance.write(folder)
         Checkpoint.open(folder)  # what is not whole never gets its name
@@ -80,12 +80,3 @@ class _Cast(dict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return as_array(super().__getitem__(name).to(self.dtype))
-
-
-def _with_dtype(source: Checkpoint, dtype: str) -> dict[str, Any]:
-    """`config.json` with the dtype under both names that versions of transformers know."""
-    config: dict[str, Any] = json.loads(json.dumps(dict(source.config)))
-    for record in (config, config.get("text_config"), config.get("vision_config")):
-        if record is not None:
-            record["dtype"] = record["torch_dtype"] = dtype
-    return config
