@@ -24,24 +24,26 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def command(*options: str, key: str | None = KEY) -> subprocess.Popen[str]:
+def command(data: Path, *options: str, key: str | None = KEY) -> subprocess.Popen[str]:
     env = {name: value for name, value in os.environ.items() if name != "NEVA_API_KEY"}
+    env["XDG_DATA_HOME"] = str(data)
     if key:
         env["NEVA_API_KEY"] = key
     words = [sys.executable, "-m", "neva.cli", "serve", *options]
     return subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
 
 
-def ended(*options: str, key: str | None = KEY) -> tuple[int, str]:
-    process = command(*options, key=key)
+def ended(data: Path, *options: str, key: str | None = KEY) -> tuple[int, str]:
+    process = command(data, *options, key=key)
     _, said = process.communicate(timeout=60)
     return process.returncode, said
 
 
 @pytest.fixture(scope="module")
-def served(checkpoint: Path) -> Iterator[str]:
+def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    process = command("--model", str(checkpoint), "--port", str(port), "--precision", "fp32")
+    options = ("--model", str(checkpoint), "--port", str(port), "--precision", "fp32")
+    process = command(tmp_path_factory.mktemp("data"), *options)
     url = f"http://127.0.0.1:{port}"
 
     def ready() -> bool:
@@ -102,10 +104,10 @@ def test_a_wrong_key_is_refused(served: str) -> None:
     assert answer.status_code == 401
 
 
-def test_a_port_in_use_is_one_sentence() -> None:
+def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = str(bound.getsockname()[1])
-        code, said = ended("--port", port)
+        code, said = ended(tmp_path, "--port", port)
     assert code == 1
     assert said == (
         f"neva: port {port} on 127.0.0.1 is in use; stop what listens there or choose another "
@@ -113,15 +115,15 @@ def test_a_port_in_use_is_one_sentence() -> None:
     )
 
 
-def test_a_public_address_needs_keys() -> None:
-    code, said = ended("--host", "0.0.0.0", "--port", str(free_port()), key=None)
+def test_a_public_address_needs_keys(tmp_path: Path) -> None:
+    code, said = ended(tmp_path, "--host", "0.0.0.0", "--port", str(free_port()), key=None)
     assert code == 1
     assert said.startswith("neva: refusing to listen on 0.0.0.0 without API keys")
     assert said.count("\n") == 1
 
 
 def test_a_checkpoint_that_is_none_is_one_sentence(tmp_path: Path) -> None:
-    code, said = ended("--model", str(tmp_path / "nowhere"), "--port", str(free_port()))
+    code, said = ended(tmp_path, "--model", str(tmp_path / "nowhere"), "--port", str(free_port()))
     assert code == 1
     assert said.splitlines()[-1].startswith("neva: ")
     assert "nowhere" in said.splitlines()[-1]
@@ -131,7 +133,7 @@ def test_a_checkpoint_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 def test_a_broken_key_file_names_the_line(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("# mine\nann nvapi-in-the-clear\n")
-    code, said = ended("--api-key-file", str(keys))
+    code, said = ended(tmp_path, "--api-key-file", str(keys))
     assert code == 1
     assert f"{keys}, line 2" in said
     assert "nvapi" not in said

@@ -41,7 +41,9 @@ def serve(
     cors: list[str] = typer.Option([], help="Origin whose pages may call the API (repeatable)."),
     max_running: int = typer.Option(Limits.running, min=1, help="Answers in the engine at once."),
     max_waiting: int = typer.Option(Limits.waiting, min=0, help="Answers waiting; more get 429."),
-    data: Path | None = typer.Option(None, help="Folder of assets; a temporary one if left out."),
+    data: Path | None = typer.Option(
+        None, help="Folder of stored responses and assets [default: ~/.local/share/neva]"
+    ),
     log: LogFormat = typer.Option(LogFormat.auto, help="Form of the log lines on stderr."),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; answers under way are finished first."""
@@ -52,7 +54,7 @@ def serve(
         keys=keys,
         hosts=() if keys else (*LOOPBACK_NAMES, host),
         cors=tuple(cors),
-        data=data,
+        data=data or data_folder(),
         limits=Limits(running=max_running, waiting=max_waiting),
     )
     check_exposure(settings)
@@ -82,6 +84,12 @@ def run(settings: Settings, open_it: Callable[[], Engine]) -> None:
         listen(server, bound, lambda: console.print(banner(settings)))
     if failures:
         raise failures[0]
+
+
+def data_folder() -> Path:
+    """`$XDG_DATA_HOME/neva`, or `~/.local/share/neva`."""
+    root = os.environ.get("XDG_DATA_HOME")
+    return (Path(root) if root else Path.home() / ".local" / "share") / "neva"
 
 
 def read_keys(file: Path | None) -> Keys:

@@ -23,7 +23,9 @@ from neva.server.nvidia import nvidia_routes
 from neva.server.openai import openai_routes
 from neva.server.pages import page_routes
 from neva.server.porter import Porter
+from neva.server.responses import responses_routes
 from neva.server.settings import Settings
+from neva.server.store import Store
 
 log = logging.getLogger("neva.server")
 
@@ -45,6 +47,7 @@ def create_app(
     desk = Desk(engine, settings)
     assets = Assets(settings)
     door = Door(settings, assets)
+    store = Store(settings.data / "responses.sqlite" if settings.data else None)
 
     async def load() -> None:
         failure: Exception | None = None
@@ -67,6 +70,7 @@ def create_app(
             await loading
             await desk.close()
             assets.close()
+            store.close()
 
     app = FastAPI(
         title="NeVA",
@@ -82,6 +86,7 @@ def create_app(
     for router in (
         nvidia_routes(desk, door),
         openai_routes(desk, door),
+        responses_routes(desk, door, store),
         asset_routes(assets),
         health_routes(desk),
     ):

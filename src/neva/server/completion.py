@@ -59,6 +59,8 @@ class Completion:
 
     model: str
     fingerprint: str
+    choices: int = 1
+    include_usage: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -71,9 +73,9 @@ class Completion:
             "system_fingerprint": self.fingerprint,
         }
 
-    async def whole(self, heard: Heard, choices: int) -> dict[str, Any]:
+    async def whole(self, heard: Heard) -> dict[str, Any]:
         """The response when everything is said; EngineError if a choice failed."""
-        texts, reasons, tally = [""] * choices, ["stop"] * choices, Tally()
+        texts, reasons, tally = [""] * self.choices, ["stop"] * self.choices, Tally()
         async for index, chunk in heard:
             texts[index] += chunk.text
             if chunk.finish == "error":
@@ -106,7 +108,7 @@ class Completion:
             }
         return data
 
-    async def events(self, heard: Heard, choices: int, include_usage: bool) -> AsyncIterator[bytes]:
+    async def events(self, heard: Heard) -> AsyncIterator[bytes]:
         """The response as server-sent events."""
         begun: set[int] = set()
         finished, tally = 0, Tally()
@@ -116,10 +118,10 @@ class Completion:
             if chunk.finish is not None:
                 finished += 1
                 tally.add(chunk.usage)
-                if finished == choices:
+                if finished == self.choices:
                     data["usage"] = tally.as_dict()
             yield event(data)
-        if include_usage:
+        if self.include_usage:
             head = self._head("chat.completion.chunk")
             yield event({**head, "choices": [], "usage": tally.as_dict()})
         yield DONE

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from neva.engine.protocol import EngineInfo, Sampling
+from neva.server.completion import Completion
 from neva.server.content import Door, read_messages
 from neva.server.desk import Desk
-from neva.server.reply import Asked, reply
-from neva.server.schemas import NvidiaRequest, Stop
+from neva.server.reply import Asked, fingerprint, reply
+from neva.server.schemas import NvidiaRequest, Stop, StreamOptions
 
 NAME = "nvidia/neva-22b"
 
@@ -19,6 +20,11 @@ def stops(stop: Stop | None) -> tuple[str, ...]:
     if stop is None:
         return ()
     return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def wants_usage(options: StreamOptions | None) -> bool:
+    """Whether a stream ends with a chunk of usage and no choices."""
+    return bool(options and options.include_usage)
 
 
 def sampling(top_p: float, **others: Any) -> Sampling:
@@ -44,6 +50,11 @@ def nvidia_routes(desk: Desk, door: Door) -> APIRouter:
     )
     async def ask(body: NvidiaRequest, http: Request) -> Response:
         images = door.for_request(http)
+        shape = Completion(
+            NAME,
+            fingerprint(desk),
+            include_usage=wants_usage(body.stream_options),
+        )
         asked = Asked(
             said=lambda: read_messages(body.messages, body.labels, images),
             sampling=sampling(
@@ -53,10 +64,8 @@ def nvidia_routes(desk: Desk, door: Door) -> APIRouter:
                 seed=body.seed,
                 stop=stops(body.stop),
             ),
-            model=NAME,
             stream=body.stream,
-            include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
-        return await reply(http, desk, asked)
+        return await reply(http, desk, asked, shape)
 
     return router

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from neva.engine.protocol import EngineInfo, Sampling
+from neva.server.completion import Completion
 from neva.server.content import Door, read_messages
 from neva.server.desk import Desk
 from neva.server.errors import ApiError
-from neva.server.nvidia import default_tokens, sampling, stops
-from neva.server.reply import Asked, reply
+from neva.server.nvidia import default_tokens, sampling, stops, wants_usage
+from neva.server.reply import Asked, fingerprint, reply
 from neva.server.schemas import OpenAIRequest
 from neva.server.settings import Settings
 
@@ -91,15 +92,19 @@ def openai_routes(desk: Desk, door: Door) -> APIRouter:
     @router.post("/v1/chat/completions", summary="Chat about images, as at OpenAI")
     async def chat(body: OpenAIRequest, http: Request) -> Response:
         images = door.for_request(http)
+        shape = Completion(
+            served_name(body.model, desk.info, settings),
+            fingerprint(desk),
+            choices=body.n or 1,
+            include_usage=wants_usage(body.stream_options),
+        )
         asked = Asked(
             said=lambda: read_messages(body.messages, body.labels, images),
             sampling=how(body, desk.info),
-            model=served_name(body.model, desk.info, settings),
             choices=body.n or 1,
             stream=bool(body.stream),
-            include_usage=bool(body.stream_options and body.stream_options.include_usage),
         )
-        return await reply(http, desk, asked)
+        return await reply(http, desk, asked, shape)
 
     @router.get("/v1/models", summary="The model that is served, and how")
     async def models() -> dict[str, Any]:

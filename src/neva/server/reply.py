@@ -1,15 +1,16 @@
-"""One asked question -> one HTTP response, whole or streamed: what both chat routes do alike."""
+"""One asked question -> one HTTP response, whole or streamed: what all chat routes do alike."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from neva.engine.protocol import Chunk, Request, Sampling
+from neva.engine.protocol import Request, Sampling
 from neva.errors import EngineError
-from neva.server.completion import SORRY, Completion
+from neva.server.completion import SORRY, Heard
 from neva.server.content import Said
 from neva.server.desk import Desk
 from neva.server.sse import ClientGone, EventStream, unless_gone
@@ -25,10 +26,8 @@ class Asked:
     said: Callable[[], Said]
     """Reads the conversation and its images; runs in a reading thread."""
     sampling: Sampling
-    model: str
     choices: int = 1
     stream: bool = False
-    include_usage: bool = False
 
     def requests(self) -> Sequence[Request]:
         """One engine request per choice; each has a seed of its own."""
@@ -43,7 +42,19 @@ class Asked:
         ]
 
 
-async def _begun(heard: AsyncIterator[tuple[int, Chunk]]) -> AsyncIterator[tuple[int, Chunk]]:
+class Shape(Protocol):
+    """How a route dresses what is heard: as one JSON object, or as server-sent events."""
+
+    async def whole(self, heard: Heard) -> dict[str, Any]:
+        """The body; EngineError if the engine failed."""
+        ...
+
+    def events(self, heard: Heard) -> AsyncIterator[bytes]:
+        """The events."""
+        ...
+
+
+async def _begun(heard: Heard) -> Heard:
     """`heard` once its first chunk is here; EngineError if that is the engine's failure.
 
     So an error before the first word is a status, not a stream.
@@ -52,7 +63,7 @@ async def _begun(heard: AsyncIterator[tuple[int, Chunk]]) -> AsyncIterator[tuple
     if first[1].finish == "error":
         raise EngineError(first[1].error or SORRY)
 
-    async def again() -> AsyncIterator[tuple[int, Chunk]]:
+    async def again() -> Heard:
         yield first
         async for item in heard:
             yield item
@@ -66,17 +77,16 @@ def fingerprint(desk: Desk) -> str:
     return f"{info.name}-{info.engine}-{info.precision}"
 
 
-async def reply(http: HttpRequest, desk: Desk, asked: Asked) -> Response:
+async def reply(http: HttpRequest, desk: Desk, asked: Asked, shape: Shape) -> Response:
     """Answer; ApiError or NevaError for what cannot be answered."""
-    completion = Completion(asked.model, fingerprint(desk))
     headers = {"nvcf-reqid": http.state.request_id, "nvcf-status": "fulfilled"}
     stack = AsyncExitStack()
 
     async def start() -> Response:
         heard = await stack.enter_async_context(desk.answers(asked.choices, asked.requests))
         if not asked.stream:
-            return JSONResponse(await completion.whole(heard, asked.choices), headers=headers)
-        events = completion.events(await _begun(heard), asked.choices, asked.include_usage)
+            return JSONResponse(await shape.whole(heard), headers=headers)
+        events = shape.events(await _begun(heard))
         return EventStream(events, stack.aclose, headers, desk.settings.limits.send_seconds)
 
     streaming = False

@@ -4,6 +4,7 @@ Unknown fields are let through in silence, because every client in the field sen
 field that would change the answer and that we cannot honour is refused.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -172,9 +173,9 @@ class OpenAIRequest(BaseModel):
         return self
 
 
-def refuse(data: dict[str, Any]) -> None:
+def refuse(data: dict[str, Any], table: Mapping[str, tuple[Any, ...]] = UNSUPPORTED) -> None:
     """ApiError 422 for a field of `UNSUPPORTED` that is set to more than a harmless value."""
-    for name, harmless in UNSUPPORTED.items():
+    for name, harmless in table.items():
         value = data.get(name)
         if value is not None and value not in harmless:
             raise ApiError(422, f"{name} is not supported by this server; leave it out", name)

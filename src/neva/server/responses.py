@@ -1,0 +1,216 @@
+"""OpenAI's Responses API: `POST /v1/responses` with `store` and `previous_response_id`.
+
+A stored response can be shown, deleted, and gone on from; all of a key's can be exported.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, model_validator
+from starlette.responses import Response, StreamingResponse
+
+from neva.engine.protocol import Sampling
+from neva.server.content import Door, Images, Said, read_messages
+from neva.server.desk import Desk
+from neva.server.errors import ApiError
+from neva.server.nvidia import default_tokens, sampling
+from neva.server.openai import drawn_seed, served_name
+from neva.server.reply import Asked, reply
+from neva.server.response import Response as ResponseShape
+from neva.server.schemas import (
+    INT64,
+    MESSAGES,
+    Flag,
+    Message,
+    Seed,
+    Temperature,
+    Text,
+    TopP,
+    refuse,
+)
+from neva.server.store import Store, Stored, StoreError
+
+log = logging.getLogger("neva.server")
+
+
+class Item(Message):
+    """One item of `input`: a message; tools' items are not known here."""
+
+    type: Literal["message"] = "message"
+
+
+Metadata = Annotated[dict[Text, Text], Field(max_length=16)]
+
+
+class ResponsesRequest(BaseModel):
+    """`POST /v1/responses`."""
+
+    input: Text | Annotated[list[Item], Field(min_length=1, max_length=MESSAGES)]
+    model: str | None = None
+    instructions: Text | None = None
+    previous_response_id: Annotated[str, Field(max_length=80)] | None = None
+    store: Flag | None = True
+    stream: Flag | None = False
+    max_output_tokens: Annotated[int, Field(ge=1, le=INT64, strict=True)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    seed: Seed | None = Field(None, description="ours: OpenAI's Responses API has no seed")
+    metadata: Metadata | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unsupported(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            refuse(data)
+            refuse({"background": data.get("background")}, {"background": (False,)})
+        return data
+
+    @property
+    def said(self) -> list[Message]:
+        """The input as messages."""
+        if isinstance(self.input, str):
+            return [Message(role="user", content=self.input)]
+        return list(self.input)
+
+
+class Conversations:
+    """What the responses of this server remember."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def messages(self, owner: str, body: ResponsesRequest) -> list[Message]:
+        """The whole conversation: instructions, what was said before, what is said now.
+
+        ApiError 404 when the response before is not this key's, has expired or was deleted.
+        """
+        before: list[Message] = []
+        if body.previous_response_id is not None:
+            chain = self.store.chain(owner, body.previous_response_id)
+            if chain is None:
+                raise ApiError(
+                    404,
+                    f"response {body.previous_response_id[:80]!r} or one before it is not stored "
+                    "for this key; send the whole conversation",
+                    "previous_response_id",
+                )
+            for stored in chain:
+                before.extend(Message.model_validate(message) for message in stored.said)
+                before.append(Message(role="assistant", content=text_of(stored.answer)))
+        if len(before) + len(body.said) > MESSAGES:
+            raise ApiError(422, f"the conversation has more than {MESSAGES} messages; begin anew")
+        system = [Message(role="system", content=body.instructions)] if body.instructions else []
+        every = [*before, *body.said]
+        late = [m for m in every if m.role in ("system", "developer")]
+        return [*system, *late, *(m for m in every if m not in late)]
+
+    def read(self, owner: str, body: ResponsesRequest, images: Images) -> Said:
+        """The conversation and its images. Runs in a reading thread."""
+        return read_messages(self.messages(owner, body), None, images)
+
+
+def text_of(answer: dict[str, Any]) -> str:
+    """The text of a response."""
+    return "".join(part["text"] for item in answer["output"] for part in item["content"])
+
+
+def how(body: ResponsesRequest, desk: Desk) -> Sampling:
+    """The sampling of a request; what it leaves open is the model's default."""
+    plain = Sampling()
+    return sampling(
+        plain.top_p if body.top_p is None else body.top_p,
+        temperature=plain.temperature if body.temperature is None else body.temperature,
+        max_tokens=body.max_output_tokens or default_tokens(desk.info),
+        seed=drawn_seed() if body.seed is None else body.seed,
+    )
+
+
+def shape_of(
+    body: ResponsesRequest, asked: Asked, model: str, desk: Desk, store: Store, owner: str
+) -> ResponseShape:
+    """The response's shape, which stores it when it is finished."""
+    keep = body.store is not False
+    echo = {
+        "instructions": body.instructions,
+        "previous_response_id": body.previous_response_id,
+        "max_output_tokens": body.max_output_tokens,
+        "temperature": asked.sampling.temperature,
+        "top_p": asked.sampling.top_p,
+        "metadata": body.metadata or {},
+        "store": keep,
+    }
+
+    async def save(answer: dict[str, Any]) -> None:
+        if not keep:
+            return
+        said = [message.model_dump(exclude_none=True) for message in body.said]
+        stored = Stored(answer["id"], body.previous_response_id, said, answer)
+        try:
+            await desk.read(lambda: store.save(owner, stored))
+        except StoreError as error:  # the answer is still worth giving, but it must not lie
+            log.error("not stored: %s", error)
+            answer["store"] = False
+
+    return ResponseShape(model, echo, save)
+
+
+def responses_routes(desk: Desk, door: Door, store: Store) -> APIRouter:
+    """The Responses API."""
+    router = APIRouter(tags=["Responses"])
+    talks = Conversations(store)
+
+    @router.post("/v1/responses", summary="Say something in a conversation that is remembered")
+    async def respond(body: ResponsesRequest, http: Request) -> Response:
+        owner, images = http.state.owner, door.for_request(http)
+        model = served_name(body.model, desk.info, desk.settings)
+        asked = Asked(
+            said=lambda: talks.read(owner, body, images),
+            sampling=how(body, desk),
+            stream=bool(body.stream),
+        )
+        return await reply(http, desk, asked, shape_of(body, asked, model, desk, store, owner))
+
+    @router.get("/v1/responses/export", summary="All your stored responses, a JSON object a line")
+    def export(http: Request) -> Response:
+        def lines() -> Iterator[str]:
+            for stored in store.export(http.state.owner):
+                yield json.dumps({"input": stored.said, "response": stored.answer}) + "\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @router.get("/v1/responses/{name}", summary="A stored response")
+    def shown(name: str, http: Request) -> dict[str, Any]:
+        return _found(store, http.state.owner, name).answer
+
+    @router.get("/v1/responses/{name}/input_items", summary="What was said to it")
+    def items(name: str, http: Request) -> dict[str, Any]:
+        stored = _found(store, http.state.owner, name)
+        data = [{"type": "message", "id": f"{name}-{n}", **m} for n, m in enumerate(stored.said)]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
+        return {"object": "list", "data": data[::-1], **ends, "has_more": False}
+
+    @router.delete("/v1/responses/{name}", summary="Delete a stored response")
+    def deleted(name: str, http: Request) -> dict[str, Any]:
+        if not store.delete(http.state.owner, name):
+            raise _missing(name)
+        return {"id": name, "object": "response", "deleted": True}
+
+    @router.delete("/v1/responses", summary="Delete all your stored responses")
+    def all_deleted(http: Request) -> dict[str, Any]:
+        return {"object": "list", "deleted": store.delete_all(http.state.owner)}
+
+    return router
+
+
+def _missing(name: str) -> ApiError:
+    return ApiError(404, f"response {name[:80]!r} is not stored for this key")
+
+
+def _found(store: Store, owner: str, name: str) -> Stored:
+    stored = store.find(owner, name)
+    if stored is None:
+        raise _missing(name)
+    return stored

@@ -1,0 +1,144 @@
+"""Stored responses, so that a conversation goes on by an id: SQLite, one file, survives restarts.
+
+A response belongs to the key that made it; another key cannot tell that it exists. It is deleted
+when its owner says so or after `keep_days`. All calls block: use them from reading threads.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neva.errors import NevaError
+
+LONGEST_CHAIN = 1024
+BUSY_SECONDS = 1.0
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS response (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    parent TEXT,
+    created REAL NOT NULL,
+    expires REAL NOT NULL,
+    said TEXT NOT NULL,
+    answer TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS response_owner ON response (owner, created);
+CREATE INDEX IF NOT EXISTS response_expires ON response (expires);
+"""
+
+
+class StoreError(NevaError):
+    """The store cannot be read or written: the disk is full, or the file is damaged."""
+
+    status = 503
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One response: what was said to it (its own turn only) and the response object itself."""
+
+    id: str
+    parent: str | None
+    said: list[dict[str, Any]]
+    answer: dict[str, Any]
+
+
+class Store:
+    """The stored responses of one server. `path` None keeps them in memory."""
+
+    def __init__(
+        self, path: Path | None, keep_days: float = 30.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._keep = keep_days * 24 * 3600
+        self._clock = clock
+        self._lock = threading.Lock()
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+            self._db = sqlite3.connect(path or ":memory:", BUSY_SECONDS, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA secure_delete=ON")
+            self._db.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"cannot open the store of responses {path}: {error}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _do(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """One statement, committed; StoreError without SQLite's own words."""
+        with self._lock:
+            try:
+                with self._db:
+                    return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error:
+                raise StoreError("the store of responses cannot be used now") from None
+
+    def save(self, owner: str, stored: Stored) -> None:
+        """Keep a response; also forgets what has expired."""
+        now = self._clock()
+        self._do("DELETE FROM response WHERE expires < ?", now)
+        self._do(
+            "INSERT INTO response VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(stored.id, owner, stored.parent, now, now + self._keep),
+            *(json.dumps(stored.said), json.dumps(stored.answer)),
+        )
+
+    def find(self, owner: str, name: str) -> Stored | None:
+        """The owner's response, or None."""
+        rows = self._do(
+            "SELECT id, parent, said, answer FROM response"
+            " WHERE id = ? AND owner = ? AND expires >= ?",
+            *(name, owner, self._clock()),
+        )
+        return _stored(rows[0]) if rows else None
+
+    def chain(self, owner: str, name: str) -> list[Stored] | None:
+        """The conversation that ends with `name`, oldest first; None if a part is gone."""
+        found: list[Stored] = []
+        next_name: str | None = name
+        while next_name is not None:
+            stored = self.find(owner, next_name)
+            if stored is None or len(found) == LONGEST_CHAIN:
+                return None
+            found.append(stored)
+            next_name = stored.parent
+        return found[::-1]
+
+    def delete(self, owner: str, name: str) -> bool:
+        """Forget a response; whether there was one."""
+        sql = "DELETE FROM response WHERE id = ? AND owner = ? RETURNING id"
+        return bool(self._do(sql, name, owner))
+
+    def delete_all(self, owner: str) -> int:
+        """Forget everything of an owner; how many responses that was."""
+        return len(self._do("DELETE FROM response WHERE owner = ? RETURNING id", owner))
+
+    def export(self, owner: str) -> Iterator[Stored]:
+        """Everything of an owner, oldest first, a page at a time."""
+        after: tuple[float, str] = (0.0, "")
+        while True:
+            rows = self._do(
+                "SELECT id, parent, said, answer, created FROM response"
+                " WHERE owner = ? AND expires >= ? AND (created, id) > (?, ?)"
+                " ORDER BY created, id LIMIT 16",
+                *(owner, self._clock(), *after),
+            )
+            if not rows:
+                return
+            for row in rows:
+                yield _stored(row[:4])
+            after = (rows[-1][4], rows[-1][0])
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    return Stored(row[0], row[1], json.loads(row[2]), json.loads(row[3]))
