@@ -41,7 +41,7 @@ def test_pretrain_changes_the_projector_only(
     assert changed(parent, made) == projector
     assert summary.last_loss < summary.first_loss
     assert made.provenance.stage == "pretrained"
-    assert made.provenance.parents == (parent.sha256,)
+    assert made.provenance.parents == (parent.sha256, *parent.provenance.parents)
     (used,) = made.provenance.datasets
     assert (used.name, used.samples, used.skipped) == ("train.json", 24, 0)
 
@@ -159,3 +159,21 @@ def test_a_broken_image_is_skipped_and_counted(
     assert summary.skipped == 1
     with pytest.raises(DataError, match="No template is called"):
         train(QUICK.with_values(template="v9"), parent, file, pictures, tmp_path / "other")
+
+
+def test_cached_features_teach_the_same(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """In fp32 the cache changes nothing but the time; a second run finds it filled."""
+    exact = QUICK.with_values(precision="fp32", learning_rate=1e-3)
+    for name, cache in (("live", False), ("cached", True), ("again", True)):
+        recipe = exact.with_values(feature_cache=cache)
+        train(recipe, parent, data, pictures, tmp_path / name)
+    live, cached, again = (
+        read_tensors(Checkpoint.open(tmp_path / name / "final"))
+        for name in ("live", "cached", "again")
+    )
+    for name in live:
+        assert cached[name].tobytes() == again[name].tobytes()
+        a, b = live[name].astype(np.float32), cached[name].astype(np.float32)
+        np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-4)

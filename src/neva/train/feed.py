@@ -4,7 +4,7 @@ This is where a run meets `neva.data`: which records, which are held out, how ma
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from neva.model.arrays import as_tensor
 from neva.model.forward import PackedInputs
 from neva.model.weights import sha256_file
 from neva.prompts import TEMPLATES, Template
+from neva.train.features import cached_features
 from neva.train.recipe import Recipe
 
 ENOUGH_SEEN = 200  # samples before the share of broken ones is judged
@@ -85,9 +86,9 @@ class Feed:
             ),
         )
 
-    def attach(self, model: LlavaForConditionalGeneration) -> None:
+    def attach(self, model: LlavaForConditionalGeneration, say: Callable[[str], None]) -> None:
         """Open the stream, over cached features of `model`'s tower where the recipe wants them."""
-        self._pictures = self._open_pictures(model)
+        self._pictures = self._open_pictures(model, say)
         epochs = None if self.recipe.max_steps else self.recipe.epochs
         self._stream = BatchStream(
             self.records,
@@ -101,10 +102,17 @@ class Feed:
         )
         self._batches: Iterator[Batch] | None = None
 
-    def _open_pictures(self, model: LlavaForConditionalGeneration) -> Pictures | None:
+    def _open_pictures(
+        self, model: LlavaForConditionalGeneration, say: Callable[[str], None]
+    ) -> Pictures | None:
         if self.images is None:
             return None
-        return ImageFolder(self.images, self.parent.pixels)
+        if not self.recipe.feature_cache:
+            return ImageFolder(self.images, self.parent.pixels)
+        names = [name for r in (*self.records, *self.validation) for name in r.images]
+        # An image that cannot be read is not in the cache: its samples are skipped as they come.
+        cache, _ = cached_features(model, self.parent, self.images, names, say)
+        return cache
 
     def _encoding(self) -> Encoding:
         return Encoding(

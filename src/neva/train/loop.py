@@ -102,12 +102,12 @@ def run(
     feed = Feed.open(recipe, parent, data, images)
     before = newest(out / "checkpoints") if resume else None
     learner = Learner(parent, recipe, _device())
-    feed.attach(learner.model)
+    total = total_steps(feed.samples, recipe)
+    progress = RunProgress(recipe.stage, total, before.step if before else 0)
+    feed.attach(learner.model, progress.say)
     folder = claim(out, recipe, _inputs(parent, feed))
     folder.write("environment.json", environment(torch.get_num_threads()))
-    total = total_steps(feed.samples, recipe)
     log = MetricsLog(folder.metrics, int(before.values["metrics_bytes"]) if before else 0)
-    progress = RunProgress(recipe.stage, total, before.step if before else 0)
     job = Run(recipe, learner, feed, folder, log, progress, total)
     if before:
         _restore(job, before)
