@@ -26,9 +26,14 @@ def train(
 ) -> None:
     """Run one stage and print where its checkpoint is; exit 128 + signal when it was stopped."""
     check_free(output, resume)
-    recipe = resolve(stage, name, recorded_recipe(output) if resume else None, values)
-    from neva.train.loop import run  # torch is imported only now, after the options are checked
+    going_on = resume and (output / "recipe.json").is_file()
+    recipe = resolve(stage, name, recorded_recipe(output) if going_on else None, values)
+    # torch is imported only now, after the options are checked.
+    from transformers.utils.logging import disable_progress_bar
 
+    from neva.train.loop import run
+
+    disable_progress_bar()  # one bar on the terminal is enough
     summary = run(recipe, checkpoint, data, images, output, resume=resume)
     if summary.stopped_by:
         typer.echo(f"Stopped by {summary.stopped_by} after step {summary.steps}; ", err=True)

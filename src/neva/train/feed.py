@@ -120,7 +120,7 @@ class Feed:
             self.parent.tokenizer,
             self.parent.image_token_id,
             self.parent.image_tokens,
-            self.recipe.max_length,
+            min(self.recipe.max_length, self.parent.context),
         )
 
     @property
