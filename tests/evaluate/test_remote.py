@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,11 @@ from eval_double import Double, words
 
 from neva.engine.protocol import Request, Sampling, collect
 from neva.errors import EngineError
-from neva.evaluate.remote import RemoteEngine
+from neva.evaluate.remote import RemoteEngine, retry_after
 from neva.images import from_pixels
 from neva.prompts import Conversation, ask, assistant, user
 from neva.server.app import create_app
+from neva.server.settings import Limits, Settings
 
 PICTURE = from_pixels(np.arange(10 * 12 * 3, dtype=np.uint8).reshape(10, 12, 3))
 
@@ -26,11 +28,11 @@ def reply(request: Request) -> str:
     return "echo:" + words(request)
 
 
-@pytest.fixture(scope="module")
-def behind() -> Iterator[tuple[str, Double]]:
-    """(address, engine) of a server that runs on a thread."""
-    engine = Double(reply, refuses=lambda request: "too long" in words(request))
-    config = uvicorn.Config(create_app(engine), port=0, log_level="error", lifespan="on")
+@contextmanager
+def serving(engine: Double, settings: Settings | None = None) -> Iterator[str]:
+    """The address of a server that runs on a thread."""
+    app = create_app(engine, settings)
+    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -38,9 +40,17 @@ def behind() -> Iterator[tuple[str, Double]]:
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}", engine
+    yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def behind() -> Iterator[tuple[str, Double]]:
+    """(address, engine) of a server for most tests."""
+    engine = Double(reply, refuses=lambda request: "too long" in words(request))
+    with serving(engine) as address:
+        yield address, engine
 
 
 @pytest.mark.parametrize(
@@ -88,6 +98,25 @@ def test_an_error_ends_the_stream_with_a_word(behind: tuple[str, Double], questi
     remote.close()
     assert last.finish == "error"
     assert last.error
+
+
+def test_comes_again_when_the_server_is_busy() -> None:
+    engine = Double(reply)
+    limits = Limits(running=1, waiting=0)
+    with serving(engine, Settings(limits=limits)) as address:
+        remote = RemoteEngine(address)
+        asked = [Request(ask(f"number {n}", images=0)) for n in range(6)]
+        answers = [collect(stream) for stream in remote.generate(asked)]
+        remote.close()
+    assert [text for text, _ in answers] == [f"echo:number {n}" for n in range(6)]
+    assert engine.most == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [(None, 1.0), ("2", 2.0), ("0", 0.1), ("9999", 60.0), ("soon", 1.0)]
+)
+def test_retry_after(header: str | None, seconds: float) -> None:
+    assert retry_after(header) == seconds
 
 
 def test_no_server_is_one_sentence() -> None:

@@ -10,6 +10,7 @@ import http.client
 import io
 import json
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -25,7 +26,16 @@ from neva.images.image import RGBImage
 from neva.prompts import Conversation, ImageSlot
 
 TIMEOUT_S = 600.0
+PATIENCE_S = 600.0
 FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length"}
+
+
+class Busy(EngineError):
+    """The server has no place now and asks to come again after `seconds`."""
+
+    def __init__(self, words: str, seconds: float) -> None:
+        super().__init__(words)
+        self.seconds = seconds
 
 
 class RemoteEngine:
@@ -95,7 +105,7 @@ class RemoteEngine:
         try:
             finish: Finish = "stop"
             usage = None
-            for event in self._events(body):
+            for event in self._events(body, stopped):
                 if stopped.is_set() or self._closing.is_set():
                     stream.push(Chunk("", "cancelled", Usage(0, 0)))
                     return
@@ -111,9 +121,21 @@ class RemoteEngine:
         except (NevaError, OSError, ValueError, http.client.HTTPException) as error:
             stream.push(Chunk("", "error", Usage(0, 0), f"{self.info.device}: {error}"))
 
-    def _events(self, body: bytes) -> Iterator[dict[str, Any]]:
+    def _accepted(
+        self, body: bytes, stopped: Event
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """Send, and again for as long as the server is busy, up to PATIENCE_S."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._send("POST", "/chat/completions", body)
+            except Busy as busy:
+                if time.monotonic() + busy.seconds > until or stopped.wait(busy.seconds):
+                    raise
+
+    def _events(self, body: bytes, stopped: Event) -> Iterator[dict[str, Any]]:
         """The JSON objects of the answer's event stream."""
-        connection, answer = self._send("POST", "/chat/completions", body)
+        connection, answer = self._accepted(body, stopped)
         try:
             for line in answer:
                 name, _, data = line.decode().strip().partition(":")
@@ -164,8 +186,19 @@ class RemoteEngine:
         if answer.status != 200:
             words = said_raw(answer.read(65536))
             connection.close()
-            raise EngineError(f"the server answered {answer.status}: {words}")
+            words = f"the server answered {answer.status}: {words}"
+            if answer.status == 429:
+                raise Busy(words, retry_after(answer.getheader("Retry-After")))
+            raise EngineError(words)
         return connection, answer
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds to wait, between 0.1 and 60; 1 where the server says nothing that is a number."""
+    try:
+        return min(max(float(header or 1), 0.1), 60.0)
+    except ValueError:
+        return 1.0
 
 
 def messages(conversation: Conversation, images: Sequence[RGBImage]) -> list[dict[str, Any]]:
