@@ -39,6 +39,9 @@ def serve(
         None, help=f"File of 'name sha256-of-key' lines. One key may also be in ${KEY}."
     ),
     cors: list[str] = typer.Option([], help="Origin whose pages may call the API (repeatable)."),
+    images_from: list[str] = typer.Option(
+        [], help="Host whose http(s) image URLs may be fetched, or .domain (repeatable)."
+    ),
     max_running: int = typer.Option(Limits.running, min=1, help="Answers in the engine at once."),
     max_waiting: int = typer.Option(Limits.waiting, min=0, help="Answers waiting; more get 429."),
     data: Path | None = typer.Option(
@@ -54,6 +57,7 @@ def serve(
         keys=keys,
         hosts=() if keys else (*LOOPBACK_NAMES, host),
         cors=tuple(cors),
+        images_from=tuple(images_from),
         data=data or data_folder(),
         limits=Limits(running=max_running, waiting=max_waiting),
     )

@@ -15,6 +15,7 @@ from neva.images import ImageSource, RGBImage, read_image, split_tags
 from neva.prompts.conversation import Conversation, ImageSlot, Part, Role, Turn
 from neva.server.assets import Assets
 from neva.server.errors import ApiError
+from neva.server.fetch import Fetcher
 from neva.server.schemas import Content, ImagePart, Message
 from neva.server.settings import Settings
 
@@ -34,6 +35,7 @@ class Images:
         self._owner = owner
         self._limit = settings.limits.images
         self._assets = assets
+        self._fetcher = Fetcher(settings.images_from)
         self._opened: list[RGBImage] = []
 
     def take(self, url: str) -> ImageSlot:
@@ -62,9 +64,11 @@ class Images:
         if source.is_data:
             return read_image(source.data())
         if source.url[:7].lower() == "http://" or source.url[:8].lower() == "https://":
-            raise ImageError(
-                "this server fetches no images from URLs; send it as data:image/...;base64,..."
-            )
+            if not self._fetcher.hosts:
+                raise ImageError(
+                    "this server fetches no images from URLs; send it as data:image/...;base64,..."
+                )
+            return read_image(self._fetcher.fetch(source.url))
         raise ImageError(
             "the image is neither a data URI (data:image/png;base64,...) nor an asset "
             "(data:image/png;asset_id,ID)"

@@ -54,7 +54,7 @@ class Settings:
     cors: tuple[str, ...] = ()
     """Origins whose pages may call the API; none unless given."""
     images_from: tuple[str, ...] = ()
-    """Hosts from which http(s) image URLs may be fetched; none unless given."""
+    """Hosts (or ".domain") whose http(s) image URLs may be fetched; none unless given."""
     aliases: tuple[str, ...] = ("nvidia/neva-22b", "neva-22b", "ai-neva-22b", "neva_22b")
     """Other names under which the model answers."""
     readers: int = 2
