@@ -13,6 +13,7 @@ from neva.model import Checkpoint
 from neva.model.forward import PackedInputs, packed_forward
 from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import load_model
+from neva.train.cpu_attention import use_short_attention
 from neva.train.optimizer import MasterAdamW
 from neva.train.recipe import Recipe
 
@@ -37,6 +38,8 @@ class Learner:
         self.parent, self.recipe = parent, recipe
         self.dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         self.model: LlavaForConditionalGeneration = load_model(parent, device, self.dtype)
+        if device == "cpu":
+            use_short_attention(self.model)
         self.model.requires_grad_(False)
         if recipe.lora:
             _add_lora(self.model, recipe)
