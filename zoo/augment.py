@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.clip_data import Item, Sampler
+from zoo.colours import COLOURS
 from zoo.drawings import SIZE
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -120,9 +121,9 @@ def backgrounds(items: list[Item], rng: np.random.Generator) -> Tensor:
             solid[i] = free[i] * 0.5 + 0.5 if item.ink is not None and dark_ink else free[i]
     back = torch.from_numpy(solid).view(count, 3, 1, 1).expand(-1, -1, SIZE, SIZE).clone()
     ramp = torch.linspace(-0.25, 0.1, SIZE)
-    for i in np.flatnonzero(kinds == 3):
+    for i in np.flatnonzero(kinds == 3).tolist():
         back[i] += ramp.view(1, -1, 1) if rng.random() < 0.5 else ramp.view(1, 1, -1)
-    for i in np.flatnonzero(kinds == 4):
+    for i in np.flatnonzero(kinds == 4).tolist():
         back[i] += torch.from_numpy(rng.normal(0, 0.06, (3, SIZE, SIZE)).astype(np.float32))
     for i, item in enumerate(items):
         if item.store == "shape":
@@ -132,8 +133,6 @@ def backgrounds(items: list[Item], rng: np.random.Generator) -> Tensor:
 
 def _contrast(back: Tensor, item: Item) -> Tensor:
     """A white shape needs a dark or coloured background."""
-    from zoo.colours import COLOURS
-
     white = item.colour == list(COLOURS).index("white")
     return back * torch.tensor([0.35, 0.45, 0.6]).view(3, 1, 1) if white else back
 

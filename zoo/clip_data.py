@@ -124,19 +124,27 @@ class Sampler:
                 caption = f"{name} {drawing.concept}"
         keeps = says_colour(drawing.concept) or drawing.group in ("flags", "symbols")
         return Item(
-            "art", row, drawing.concept, caption, ink,
+            "art",
+            row,
+            drawing.concept,
+            caption,
+            ink,
             style=not keeps and drawing.kind != "mono" and rng.random() < 0.5,
             wide=rng.random() < 0.3,
         )
 
 
-def _shape_item(
-    store: str, row: int, kind: str, colour: str, rng: np.random.Generator
-) -> Item:
+def _shape_item(store: str, row: int, kind: str, colour: str, rng: np.random.Generator) -> Item:
     phrase = f"{colour} {kind}".strip()
     caption = (phrase, f"a {phrase}", kind if kind != "shape" else phrase)[int(rng.integers(3))]
     return Item(
-        store, row, phrase if caption != kind else kind, caption, None, False, store == "shape",
+        store,
+        row,
+        phrase if caption != kind else kind,
+        caption,
+        None,
+        False,
+        store == "shape",
         SHAPES.index(kind) if kind in SHAPES else -1,
         list(COLOURS).index(colour) if colour else -1,
     )

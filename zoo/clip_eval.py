@@ -46,7 +46,7 @@ class Judge:
     def __call__(self, student: Student) -> dict[str, float]:
         """Image-to-text R@1 and R@5 against all unique OpenMoji names; probe accuracies."""
         student.eval()
-        seen = torch.cat([_see(student, part)[0] for part in self.images.split(128)])
+        seen = torch.cat([_see(student, part)[0] for part in torch.split(self.images, 128)])
         texts = []
         for start in range(0, len(self.names), 256):
             ids, mask = encode(self.tokenizer, self.names[start : start + 256])
@@ -62,7 +62,7 @@ class Judge:
 
     def _probe(self, student: Student) -> dict[str, float]:
         fit, held = (
-            torch.cat([_pool(_see(student, part)[1]) for part in images.split(128)])
+            torch.cat([_pool(_see(student, part)[1]) for part in torch.split(images, 128)])
             for images in self.probe_images
         )
         figures = {}
@@ -97,4 +97,5 @@ def _ridge(features: Tensor, truth: Tensor, strength: float = 1.0) -> Tensor:
     """Least squares on one-hot targets with a small ridge."""
     x = _with_one(features).double()
     gram = x.T @ x + strength * torch.eye(x.shape[1], dtype=torch.double)
-    return torch.linalg.solve(gram, x.T @ F.one_hot(truth).double()).float()
+    weights: Tensor = torch.linalg.solve(gram, x.T @ F.one_hot(truth).double()).float()
+    return weights

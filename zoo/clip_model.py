@@ -48,14 +48,14 @@ def train_tokenizer(texts: list[str], size: int) -> Tokenizer:
     )
     tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
     trainer = BpeTrainer(
-        vocab_size=size, special_tokens=[START, END], end_of_word_suffix="</w>",
+        vocab_size=size,
+        special_tokens=[START, END],
+        end_of_word_suffix="</w>",
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     ids = [(START, tokenizer.token_to_id(START)), (END, tokenizer.token_to_id(END))]
-    tokenizer.post_processor = TemplateProcessing(
-        single=f"{START} $A {END}", special_tokens=ids
-    )
+    tokenizer.post_processor = TemplateProcessing(single=f"{START} $A {END}", special_tokens=ids)
     return tokenizer
 
 
@@ -71,18 +71,25 @@ def encode(tokenizer: Tokenizer, texts: list[str]) -> tuple[Tensor, Tensor]:
 def config_of(shape: ClipShape, tokenizer: Tokenizer) -> CLIPConfig:
     """The Hugging Face configuration of the student."""
     shared = {
-        "hidden_size": shape.width, "intermediate_size": 4 * shape.width,
-        "num_attention_heads": shape.heads, "projection_dim": shape.projection,
+        "hidden_size": shape.width,
+        "intermediate_size": 4 * shape.width,
+        "num_attention_heads": shape.heads,
+        "projection_dim": shape.projection,
         "hidden_act": "gelu",
     }
     end = tokenizer.token_to_id(END)
     text = shared | {
-        "vocab_size": tokenizer.get_vocab_size(), "num_hidden_layers": shape.text_layers,
-        "max_position_embeddings": TEXT_TOKENS, "bos_token_id": tokenizer.token_to_id(START),
-        "eos_token_id": end, "pad_token_id": end,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "num_hidden_layers": shape.text_layers,
+        "max_position_embeddings": TEXT_TOKENS,
+        "bos_token_id": tokenizer.token_to_id(START),
+        "eos_token_id": end,
+        "pad_token_id": end,
     }
     vision = shared | {
-        "num_hidden_layers": shape.layers, "image_size": SIZE, "patch_size": shape.patch,
+        "num_hidden_layers": shape.layers,
+        "image_size": SIZE,
+        "patch_size": shape.patch,
     }
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=shape.projection)
 
@@ -128,14 +135,25 @@ def save(clip: CLIPModel, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=START, eos_token=END, pad_token=END,
-        unk_token=END, model_max_length=TEXT_TOKENS,
+        tokenizer_object=tokenizer,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
+        unk_token=END,
+        model_max_length=TEXT_TOKENS,
     ).save_pretrained(folder)
     processor = {
-        "image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True,
-        "do_resize": True, "size": {"shortest_edge": SIZE}, "resample": 3,
-        "do_center_crop": True, "crop_size": {"height": SIZE, "width": SIZE},
-        "do_rescale": True, "rescale_factor": 1 / 255,
-        "do_normalize": True, "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD),
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": SIZE},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": SIZE, "width": SIZE},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(CLIP_MEAN),
+        "image_std": list(CLIP_STD),
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")

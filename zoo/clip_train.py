@@ -10,27 +10,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from zoo import vqa
-from zoo.augment import compose, load, move_maps, normalise
-from zoo.clip_data import Item, Sampler, corpus, usable
+from zoo.augment import compose, load, normalise
+from zoo.clip_data import Sampler, corpus
 from zoo.clip_eval import Judge
+from zoo.clip_losses import Batch, Targets, losses
 from zoo.clip_model import ClipShape, Student, config_of, encode, save, train_tokenizer
 from zoo.muon import Muon
 from zoo.share import Courtesy
-from zoo.teacher import members
 
 
 @dataclass(frozen=True)
@@ -49,116 +48,6 @@ class ClipRecipe:
     evaluate_minutes: float = 8.0
     save_minutes: float = 4.0
     shape: ClipShape = field(default_factory=ClipShape)
-
-
-class Targets:
-    """The teacher's side: names with prototypes, image vectors, maps."""
-
-    def __init__(self, work: Path, sampler: Sampler) -> None:
-        folder = work / "teacher"
-        self.vectors = np.load(folder / "vectors.npy")
-        self.middle = np.load(folder / "middle.npy")
-        self.late = np.load(folder / "late.npy")
-        drawings = sampler.gallery.drawings
-        groups = {
-            c: rows
-            for c, rows in members([d.concept for d in drawings]).items()
-            if usable(drawings[rows[0]])
-            and (len(rows) > 1 or drawings[rows[0]].kind in ("emoji", "flag"))
-        }
-        self.number = {c: i for i, c in enumerate(groups)}
-        means = np.stack([self.vectors[r].mean(0) for r in groups.values()])
-        self.prototypes = torch.from_numpy(means / np.linalg.norm(means, axis=1, keepdims=True))
-
-    def aims(self, items: list[Item]) -> Tensor:
-        """Unit vectors ``(B, 256)``: concept prototype plus half the teacher's image vector."""
-        rows = [i.row for i in items]
-        image = F.normalize(torch.from_numpy(self.vectors[rows]), dim=-1)
-        numbers = self.numbers(items)
-        proto = self.prototypes[numbers.clamp(min=0)] * (numbers >= 0).float()[:, None]
-        return F.normalize(proto + 0.5 * image, dim=-1)
-
-    def numbers(self, items: list[Item]) -> Tensor:
-        """Name numbers ``(B,)``, -1 for a name without a prototype."""
-        return torch.tensor([self.number.get(i.concept, -1) for i in items])
-
-    def maps(self, items: list[Item]) -> tuple[Tensor, Tensor]:
-        """The teacher's maps of the clean drawings."""
-        rows = [i.row for i in items]
-        return (
-            torch.from_numpy(self.middle[rows].astype(np.float32)),
-            torch.from_numpy(self.late[rows].astype(np.float32)),
-        )
-
-
-def contrast(images: Tensor, texts: Tensor, scale: Tensor, items: list[Item]) -> Tensor:
-    """Multi-positive contrast: samples of one concept are all each other's positives."""
-    concepts = [i.concept for i in items]
-    place = {c: n for n, c in enumerate(dict.fromkeys(concepts))}
-    codes = torch.tensor([place[c] for c in concepts])
-    same = (codes[:, None] == codes[None, :]).float()
-    target = same / same.sum(1, keepdim=True)
-    logits = scale.clamp(max=math.log(60.0)).exp() * images @ texts.T
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
-def dense(student: Student, patches: Tensor, maps: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
-    """Smooth L1 from patches ``(N, 36, 192)`` to the teacher's moved maps, where known."""
-    grid = patches.mT.reshape(len(patches), -1, 6, 6)
-    total = patches.new_zeros((), dtype=torch.float32)
-    for head, aim, pool in ((student.middle, maps[0], 1), (student.late, maps[1], 2)):
-        moved, known = move_maps(aim, at)
-        guess = head(F.avg_pool2d(grid, pool).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).float()
-        spread = moved.std().clamp(min=1e-3)
-        loss = F.smooth_l1_loss(guess, moved / spread, reduction="none").mean(1, keepdim=True)
-        total = total + (loss * known).sum() / known.sum().clamp(min=1)
-    return total / 2
-
-
-def losses(
-    student: Student, targets: Targets, items: list[Item], pixels: Tensor, affine: Tensor,
-    text: tuple[Tensor, Tensor],
-) -> dict[str, Tensor]:
-    """All weighted losses of one batch."""
-    with torch.autocast("cpu", torch.bfloat16):
-        images, patches = student.see(pixels)
-        texts = student.read(*text)
-        pooled = torch.cat([patches.mean(1), patches.amax(1)], 1)
-        shape, colour = student.shape(pooled).float(), student.colour(pooled).float()
-        inner = student.patch_names(student.patch_norm(patches.mean(1))).float()
-    numbers = targets.numbers(items)
-    named = numbers >= 0
-    names = F.normalize(student.names, dim=-1)[numbers[named]]
-    art = torch.tensor([n for n, i in enumerate(items) if i.store == "art"])
-    tight = torch.tensor([n for n, i in enumerate(items) if i.store == "art" and not i.wide])
-    tight = tight[: int(0.6 * len(items))]
-    aims = targets.aims([items[n] for n in art.tolist()])
-    inner = F.normalize(inner, dim=-1)
-    maps = targets.maps([items[n] for n in tight.tolist()])
-    shapes = torch.tensor([i.shape for i in items])
-    colours = torch.tensor([i.colour for i in items])
-    ask = student.name_logits
-    return {
-        "contrast": contrast(images, texts, student.clip.logit_scale, items),
-        "name": F.cross_entropy(ask(images[named]), numbers[named], label_smoothing=0.05),
-        "text": 0.5 * (1 - (texts[named] * names.detach()).sum(1)).mean(),
-        "aim": 2.0 * (1 - (images[art] * aims).sum(1)).mean(),
-        "patch_name": 0.5 * F.cross_entropy(ask(inner[named]), numbers[named]),
-        "patch_aim": 1.0 * (1 - (inner[art] * aims).sum(1)).mean(),
-        "dense": dense(student, patches[tight].float(), maps, affine[tight]),
-        "shape": 0.3 * F.cross_entropy(shape, shapes, ignore_index=-1),
-        "colour": 0.3 * F.cross_entropy(colour, colours, ignore_index=-1),
-    }
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step is fed."""
-
-    items: list[Item]
-    pixels: Tensor
-    affine: Tensor
-    text: tuple[Tensor, Tensor]
 
 
 class Run:
@@ -190,7 +79,9 @@ class Run:
         return Tokenizer.from_file(str(path))
 
     def _optimisers(self) -> tuple[Muon, torch.optim.AdamW]:
-        matrices, decayed, rest = [], [], []
+        matrices: list[Tensor] = []
+        decayed: list[Tensor] = []
+        rest: list[Tensor] = []
         for name, p in self.student.named_parameters():
             inside = ".encoder.layers." in name
             if inside and p.ndim == 2:
@@ -198,7 +89,10 @@ class Run:
             else:
                 (decayed if p.ndim >= 2 and "embedding" not in name else rest).append(p)
         r = self.recipe
-        groups = [{"params": decayed, "weight_decay": r.weight_decay}, {"params": rest}]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": r.weight_decay},
+            {"params": rest},
+        ]
         adam = torch.optim.AdamW(groups, r.adam_rate, (0.9, 0.98), weight_decay=0.0, fused=True)
         return Muon(matrices, r.muon_rate, weight_decay=r.weight_decay), adam
 
@@ -213,12 +107,14 @@ class Run:
     def checkpoint(self) -> None:
         """Write the resumable state, then swap it in."""
         state = {
-            "student": self.student.state_dict(), "average": self.average,
+            "student": self.student.state_dict(),
+            "average": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
-            "step": self.step, "spent": self.spent,
+            "step": self.step,
+            "spent": self.spent,
         }
         torch.save(state, self.folder / "resume.part")
-        os.replace(self.folder / "resume.part", self.folder / "resume.pt")
+        (self.folder / "resume.part").replace(self.folder / "resume.pt")
 
     @torch.no_grad()
     def prepare(self, step: int) -> Batch:
@@ -233,9 +129,7 @@ class Run:
         """One step: sample, see, learn, average."""
         batch = self.coming.result()
         self.coming = self.feeder.submit(self.prepare, self.step + 1)
-        parts = losses(
-            self.student, self.targets, batch.items, batch.pixels, batch.affine, batch.text
-        )
+        parts = losses(self.student, self.targets, batch)
         loss = torch.stack(list(parts.values())).sum()
         for optimiser, base in zip(
             self.optimisers, (self.recipe.muon_rate, self.recipe.adam_rate), strict=True

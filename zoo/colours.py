@@ -27,8 +27,18 @@ COLOURS: dict[str, tuple[Rgb, ...]] = {
 """Name -> centres of the colour; the first eight are easy-VQA's colours."""
 
 SHAPES = (
-    "circle", "rectangle", "triangle", "square", "star", "pentagon", "hexagon", "ellipse",
-    "diamond", "cross", "ring", "crescent",
+    "circle",
+    "rectangle",
+    "triangle",
+    "square",
+    "star",
+    "pentagon",
+    "hexagon",
+    "ellipse",
+    "diamond",
+    "cross",
+    "ring",
+    "crescent",
 )
 """The first three are easy-VQA's shapes."""
 
@@ -58,6 +68,7 @@ def shade(name: str, rng: np.random.Generator, spread: float = 9.0) -> Rgb:
 
 def _corners(kind: str, rng: np.random.Generator) -> list[tuple[float, float]]:
     """Unit-box corners of a shape about the origin, radius 1."""
+
     def ring(n: int, start: float = -math.pi / 2) -> list[tuple[float, float]]:
         return [
             (math.cos(start + 2 * math.pi * i / n), math.sin(start + 2 * math.pi * i / n))
@@ -78,11 +89,24 @@ def _corners(kind: str, rng: np.random.Generator) -> list[tuple[float, float]]:
     if kind == "star":
         inner = rng.uniform(0.38, 0.48)
         outer, points = ring(5), ring(5, -math.pi / 2 + math.pi / 5)
-        return [p for o, (x, y) in zip(outer, points, strict=True)
-                for p in (o, (x * inner, y * inner))]
+        return [
+            p for o, (x, y) in zip(outer, points, strict=True) for p in (o, (x * inner, y * inner))
+        ]
     arm = rng.uniform(0.25, 0.4)
-    return [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm), (arm, 1),
-            (-arm, 1), (-arm, arm), (-1, arm), (-1, -arm), (-arm, -arm)]
+    return [
+        (-arm, -1),
+        (arm, -1),
+        (arm, -arm),
+        (1, -arm),
+        (1, arm),
+        (arm, arm),
+        (arm, 1),
+        (-arm, 1),
+        (-arm, arm),
+        (-1, arm),
+        (-1, -arm),
+        (-arm, -arm),
+    ]
 
 
 def _round_mask(kind: str, side: int, rng: np.random.Generator) -> Image.Image:
@@ -119,8 +143,10 @@ def draw_shape(shape: Shape, side: int, rng: np.random.Generator) -> Image.Image
     mask = _mask(shape.kind, big, rng)
     turns = {"square": 0.25, "diamond": 0.1, "cross": 0.15}.get(shape.kind, 0.7)
     if rng.random() < turns:
-        turn = rng.uniform(-12, 12) if shape.kind in ("square", "diamond", "cross") else (
-            rng.uniform(0, 360)
+        turn = (
+            rng.uniform(-12, 12)
+            if shape.kind in ("square", "diamond", "cross")
+            else (rng.uniform(0, 360))
         )
         mask = mask.rotate(turn, Image.Resampling.BICUBIC, expand=True)
     image = Image.new("RGBA", mask.size, (*shade(shape.colour, rng), 255))

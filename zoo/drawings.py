@@ -118,9 +118,7 @@ def _keep(item: Source, name: str, known: set[str]) -> bool:
     return True
 
 
-def iconify_jobs(
-    item: Source, package: Path, names: EmojiNames
-) -> Iterator[tuple[Drawing, str]]:
+def iconify_jobs(item: Source, package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]:
     """The drawings of one icon set with their SVG texts."""
     icons = json.loads((package / "icons.json").read_text())
     metadata = json.loads((package / "metadata.json").read_text())
@@ -138,17 +136,20 @@ def iconify_jobs(
             emoji = names.find(words)
         if not words and emoji is None:
             continue
-        yield Drawing(
-            identifier=name,
-            concept=emoji.label if emoji else words,
-            keywords=emoji.keywords if emoji else (),
-            group=emoji.group if emoji else groups.get(name, ""),
-            subgroup=emoji.subgroup if emoji else "",
-            set_name=item.set_name,
-            kind=item.kind,
-            licence=item.licence,
-            codepoint=emoji.codepoint if emoji else "",
-        ), _icon_svg(icons, name)
+        yield (
+            Drawing(
+                identifier=name,
+                concept=emoji.label if emoji else words,
+                keywords=emoji.keywords if emoji else (),
+                group=emoji.group if emoji else groups.get(name, ""),
+                subgroup=emoji.subgroup if emoji else "",
+                set_name=item.set_name,
+                kind=item.kind,
+                licence=item.licence,
+                codepoint=emoji.codepoint if emoji else "",
+            ),
+            _icon_svg(icons, name),
+        )
 
 
 def flag_jobs(package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]:
@@ -161,10 +162,21 @@ def flag_jobs(package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]
         concept = emoji.label if emoji else f"flag: {row['name']}"
         details = (row["name"], row.get("capital", ""), row.get("continent", ""))
         svg = (package / row["flag_4x3"]).read_text()
-        yield Drawing(
-            code, concept, emoji.keywords if emoji else (), "flags", "country-flag",
-            item.set_name, item.kind, item.licence, letters if emoji else "", details,
-        ), svg
+        yield (
+            Drawing(
+                code,
+                concept,
+                emoji.keywords if emoji else (),
+                "flags",
+                "country-flag",
+                item.set_name,
+                item.kind,
+                item.licence,
+                letters if emoji else "",
+                details,
+            ),
+            svg,
+        )
 
 
 def openmoji_jobs(package: Path) -> Iterator[tuple[Drawing, str]]:
@@ -174,10 +186,20 @@ def openmoji_jobs(package: Path) -> Iterator[tuple[Drawing, str]]:
         if row["skintone"] or row["group"].startswith("extras"):
             continue
         tags = tuple(t.strip() for t in row["tags"].split(",") if t.strip())
-        yield Drawing(
-            row["hexcode"], row["annotation"], tags, row["group"], row["subgroups"],
-            item.set_name, item.kind, item.licence, bare_codepoint(row["hexcode"]),
-        ), (package / "color" / "svg" / f"{row['hexcode']}.svg").read_text()
+        yield (
+            Drawing(
+                row["hexcode"],
+                row["annotation"],
+                tags,
+                row["group"],
+                row["subgroups"],
+                item.set_name,
+                item.kind,
+                item.licence,
+                bare_codepoint(row["hexcode"]),
+            ),
+            (package / "color" / "svg" / f"{row['hexcode']}.svg").read_text(),
+        )
 
 
 def write(jobs: Iterable[tuple[Drawing, str]], folder: Path, processes: int = 2) -> int:

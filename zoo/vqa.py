@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 HELD_OUT = 500
+NEGATIONS = {"not", "no"}
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("red", "green", "blue", "yellow", "teal", "brown", "gray", "black")
 
@@ -52,7 +53,7 @@ def _present(questions: tuple[tuple[str, str], ...], choices: tuple[str, ...]) -
         if answer in choices:
             return answer
         named = next((c for c in choices if c in question.replace("?", "").split()), "")
-        if named and answer == ("no" if "not" in question.split() else "yes"):
+        if named and answer == ("no" if NEGATIONS & set(question.split()) else "yes"):
             return named
     return ""
 

@@ -1,0 +1,251 @@
+"""Stage 2: conversations in the form of LLaVA-Instruct, several turns per picture.
+
+About 17k records: easy-VQA's train images with all their own questions (at most five turns a
+record, so that early answers give away little), naming and yes/no and category questions about
+emoji and icons, flags with country, capital and continent, composed scenes, text-only chat, and
+blank or noisy pictures whose answer is that the model is not sure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from zoo import phrasing as say
+from zoo import vqa
+from zoo.colours import COLOURS, draw_shape
+from zoo.deck import KINDS, Deck
+from zoo.drawings import Drawing
+from zoo.names import says_colour
+from zoo.records import Example, Turn, write
+from zoo.scene_questions import scene_turns
+from zoo.scenes import compose_scene, picture_size, single, third_of
+
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class InstructionPlan:
+    """How many records of each kind, and how many turns a record may have."""
+
+    vqa_images: int = 4000
+    turns: int = 5
+    emoji: int = 5000
+    icons: int = 500
+    monos: int = 500
+    flags: int = 500
+    shapes: int = 300
+    scenes: int = 1500
+    unsure: int = 200
+    capitals: int = 120
+    sums: int = 60
+    seed: int = 12
+
+
+def vqa_examples(image: vqa.VqaImage, most: int, rng: Rng) -> list[Example]:
+    """All of an image's own questions, shuffled, in records of at most ``most`` turns."""
+    order = [image.questions[int(i)] for i in rng.permutation(len(image.questions))]
+    picture = Image.open(image.path).convert("RGB")
+    manner = rng.choice(3, p=[0.4, 0.2, 0.4])
+    out = []
+    for start in range(0, len(order), most):
+        turns = []
+        for place, (question, answer) in enumerate(order[start : start + most]):
+            short = manner == 2 or (manner == 1 and place == 0)
+            turns.append((f"{question}\n{say.SHORT}" if short else question, answer))
+        out.append(Example("vqa", tuple(turns), picture))
+    return out
+
+
+def _ask_is(name: str, drawing: Drawing, rng: Rng) -> str:
+    plain = drawing.group in ("animals-nature", "food-drink", "objects", "travel-places")
+    noun = say.article(name) if plain and ":" not in name else f'"{name}"'
+    return say.pick(say.YES_NO, rng).format(noun)
+
+
+def name_turns(deck: Deck, drawing: Drawing, rng: Rng) -> list[Turn]:
+    """Name, is it X (true and false), kind, keywords."""
+    turns: list[Turn] = [(say.name_question(rng), drawing.concept)]
+    if rng.random() < 0.6:
+        turns.append((_ask_is(drawing.concept, drawing, rng), "yes"))
+    if rng.random() < 0.75:
+        turns.append((_ask_is(deck.other_than(drawing, rng), drawing, rng), "no"))
+    if drawing.subgroup in KINDS and rng.random() < 0.6:
+        turns.append((say.pick(say.KIND, rng), KINDS[drawing.subgroup]))
+    words = [w for w in drawing.keywords if len(w) > 1]
+    if words and rng.random() < 0.4:
+        some = sorted(int(i) for i in rng.permutation(len(words))[:3])
+        turns.append((say.pick(say.KEYWORDS, rng), ", ".join(words[i] for i in some)))
+    return turns
+
+
+def _shuffled(turns: list[Turn], rng: Rng, name_first: float = 0.4) -> tuple[Turn, ...]:
+    order = [turns[int(i)] for i in rng.permutation(len(turns))]
+    if rng.random() < name_first:
+        order.sort(key=lambda t: t is not turns[0])
+    return tuple(order)
+
+
+def art_example(deck: Deck, row: int, rng: Rng) -> Example:
+    """One emoji or colour icon with its questions; sometimes where it is, or a description."""
+    drawing = deck.drawing(row)
+    picture, scene = single(deck.image(row), drawing.concept, rng)
+    turns = name_turns(deck, drawing, rng)
+    if rng.random() < 0.15:
+        turns.append(("Where in the picture is it?", third_of(scene, scene.objects[0])))
+    if rng.random() < 0.15:
+        kind = KINDS.get(drawing.subgroup, "")
+        text = f"The image shows {drawing.concept}" + (f" ({kind})." if kind else ".")
+        turns.append((say.pick(say.DESCRIBE, rng), text))
+    return Example(drawing.kind, _shuffled(turns, rng), picture)
+
+
+def mono_example(deck: Deck, row: int, rng: Rng) -> Example:
+    """A recoloured mono icon: name and colour."""
+    drawing, ink = deck.drawing(row), deck.ink(rng)
+    picture, _ = single(deck.image(row, ink, rng), drawing.concept, rng)
+    wrong = [c for c in COLOURS if c not in (ink, "white")][int(rng.integers(10))]
+    turns: list[Turn] = [(say.name_question(rng), drawing.concept)]
+    turns.append((say.pick(say.COLOUR_ART, rng), ink))
+    asked = ink if rng.random() < 0.5 else wrong
+    turns.append((f"Is it {asked}?", "yes" if asked == ink else "no"))
+    return Example("mono", _shuffled(turns, rng), picture)
+
+
+def flag_example(deck: Deck, row: int, rng: Rng) -> Example:
+    """A national flag: what, whose, capital, continent."""
+    drawing = deck.drawing(row)
+    country, capital, continent = drawing.details
+    picture, _ = single(deck.image(row), drawing.concept, rng)
+    turns: list[Turn] = [(say.pick(say.COUNTRY, rng), country)]
+    turns.append((say.name_question(rng), drawing.concept))
+    if capital:
+        turns.append((say.pick(say.CAPITAL, rng), capital))
+    if continent:
+        turns.append((say.pick(say.CONTINENT, rng), continent))
+    return Example("flag", _shuffled(turns, rng, 0.6), picture)
+
+
+def shape_example(deck: Deck, rng: Rng) -> Example:
+    """One plain shape, asked in words of our own."""
+    shape = deck.plain_shape(rng)
+    picture, scene = single(draw_shape(shape, 120, rng), shape.kind, rng)
+    other = deck.plain_shape(rng)
+    turns: list[Turn] = [
+        (say.name_question(rng), shape.phrase),
+        (
+            say.pick(("What shape is it?", "Which shape is this?", "What is the shape?"), rng),
+            shape.kind,
+        ),
+        (
+            say.pick(
+                ("What color is it?", "What is its color?", "Which colour is the shape?"), rng
+            ),
+            shape.colour,
+        ),
+        (f"Is it {say.article(other.phrase)}?", "yes" if other == shape else "no"),
+        ("Where in the picture is it?", third_of(scene, scene.objects[0])),
+    ]
+    return Example("shape", _shuffled(turns, rng), picture)
+
+
+def scene_example(deck: Deck, most: int, rng: Rng) -> Example:
+    """Two to four objects; one time of four with a repeated one."""
+    actors = deck.cast(int(rng.integers(2, 5)), rng)
+    if rng.random() < 0.25:
+        actors = [actors[0]] * int(rng.integers(1, 4)) + actors[1:2]
+    absent = deck.objects[int(rng.integers(len(deck.objects)))]
+    while absent in {a.name for a in actors}:
+        absent = deck.objects[int(rng.integers(len(deck.objects)))]
+    if len(actors) < 2:
+        actors = actors + deck.cast(1, rng)
+    picture, scene = compose_scene(actors, rng)
+    return Example("scene", scene_turns(scene, absent, most, rng), picture)
+
+
+def unsure_example(rng: Rng) -> Example:
+    """A blank or noisy picture and the honest answer."""
+    size = picture_size(rng)
+    shape = (size[1], size[0], 3)
+    blank = rng.random() < 0.5
+    base = np.broadcast_to(rng.uniform(120, 256, 3), shape)
+    pixels = base if blank else rng.uniform(0, 256, shape)
+    picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    turns = [
+        (say.name_question(rng).split("\n")[0], say.UNSURE),
+        (say.pick(say.DESCRIBE, rng), say.BLANK if blank else say.NOISE),
+    ]
+    return Example("unsure", _shuffled(turns, rng), picture)
+
+
+def chat_examples(deck: Deck, plan: InstructionPlan, rng: Rng) -> list[Example]:
+    """Text without pictures: small talk, plain facts, capitals, sums."""
+    out = [Example("chat", (turn,)) for turn in say.CHAT]
+    for place in rng.permutation(len(say.CHAT) - 1)[:40]:
+        out.append(Example("chat", (say.CHAT[int(place)], say.CHAT[int(place) + 1])))
+    flags = [deck.drawing(r).details for r in deck.kinds["flag"]]
+    known = [d for d in flags if d[1]]
+    for index in rng.permutation(len(known))[: plan.capitals]:
+        country, capital, _ = known[int(index)]
+        question = f"What is the capital of {country}?"
+        out.append(Example("chat", ((question, f"The capital of {country} is {capital}."),)))
+    for _ in range(plan.sums):
+        a, b = (int(n) for n in rng.integers(1, 10, 2))
+        out.append(Example("chat", ((f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}."),)))
+    return out
+
+
+def _emoji_rows(deck: Deck, count: int, rng: Rng) -> list[int]:
+    """Rows balanced by concept: every concept in turn, by any artist."""
+    rows: list[int] = []
+    while len(rows) < count:
+        for index in rng.permutation(len(deck.concepts)):
+            rows.append(deck.one_of(deck.concepts[int(index)], rng))
+    return rows[:count]
+
+
+def examples(deck: Deck, plan: InstructionPlan) -> list[Example]:
+    """All records of stage 2 in shuffled order; a function of the plan alone."""
+    rng = np.random.default_rng(plan.seed)
+    out: list[Example] = []
+    for image in vqa.train_images()[: plan.vqa_images]:
+        out += vqa_examples(image, plan.turns, rng)
+    out += [art_example(deck, r, rng) for r in _emoji_rows(deck, plan.emoji, rng)]
+    plain = [r for r in deck.kinds["icon"] if not says_colour(deck.drawing(r).concept)]
+    for row in rng.choice(plain, plan.icons, replace=False):
+        out.append(art_example(deck, int(row), rng))
+    for row in rng.choice(deck.kinds["mono"], plan.monos, replace=False):
+        out.append(mono_example(deck, int(row), rng))
+    for row in rng.choice(deck.kinds["flag"], plan.flags, replace=True):
+        out.append(flag_example(deck, int(row), rng))
+    out += [shape_example(deck, rng) for _ in range(plan.shapes)]
+    out += [scene_example(deck, plan.turns, rng) for _ in range(plan.scenes)]
+    out += [unsure_example(rng) for _ in range(plan.unsure)]
+    out += chat_examples(deck, plan, rng)
+    return [out[int(i)] for i in rng.permutation(len(out))]
+
+
+def build(work: Path, plan: InstructionPlan | None = None) -> None:
+    """Write ``stage2/chat.json`` and ``stage2/images`` unless they exist."""
+    if (work / "stage2" / "chat.json").is_file():
+        return
+    made = examples(Deck.open(work), plan or InstructionPlan())
+    print(write(made, work / "stage2"), dict(Counter(e.kind for e in made)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write stage 2's records and pictures."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    build(parser.parse_args(argv).work)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

