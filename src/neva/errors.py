@@ -20,7 +20,7 @@ class DataError(NevaError):
 
 
 class ImageError(NevaError):
-    """Bytes that are not an image we accept. Never carries the decoder's own words (CVE-2026-22778)."""
+    """Bytes that are no image we accept; never the decoder's own words (CVE-2026-22778)."""
 
     status = 422
 

@@ -19,7 +19,7 @@ QUESTIONS = ("What is this?", "Describe the image.")
 def demo(
     precision: str | None = typer.Option(None, help="Engine precision, see `neva serve --help`."),
 ) -> None:
-    """Answer questions about a sample picture with the default model, then show where to go next."""
+    """Ask the default model about a sample picture, then show where to go next."""
     console = Console(stderr=True, highlight=False)
     start = time.perf_counter()
     picture = Path(str(resources.files("neva.nano") / "sample.png"))
