@@ -16,17 +16,16 @@ documents = [ImageDocument(image=picture.split(",", 1)[1], metadata={"file_type"
 
 whole = llm.complete("What?", image_documents=documents).text
 assert "(8, 6)" in whole, whole
-last = ""
-for part in llm.stream_complete("What?", image_documents=documents):
-    last = part.text
-assert last == whole, (last, whole)
+pieces = llm.stream_complete("What?", image_documents=documents)
+text = "".join(piece.text for piece in pieces)
+assert text == whole, (text, whole)
 
 
 async def later() -> None:
     assert (await llm.acomplete("What?", image_documents=documents)).text == whole
     text = ""
     async for piece in await llm.astream_complete("What?", image_documents=documents):
-        text = piece.text
+        text = piece.text  # cumulative here, unlike above
     assert text == whole, (text, whole)
 
 
