@@ -105,10 +105,10 @@ def test_comes_again_when_the_server_is_busy() -> None:
     limits = Limits(running=1, waiting=0)
     with serving(engine, Settings(limits=limits)) as address:
         remote = RemoteEngine(address)
-        asked = [Request(ask(f"number {n}", images=0)) for n in range(6)]
+        asked = [Request(ask(f"number {n}", images=0)) for n in range(3)]
         answers = [collect(stream) for stream in remote.generate(asked)]
         remote.close()
-    assert [text for text, _ in answers] == [f"echo:number {n}" for n in range(6)]
+    assert [text for text, _ in answers] == [f"echo:number {n}" for n in range(3)]
     assert engine.most == 1
 
 

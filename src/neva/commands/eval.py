@@ -84,7 +84,12 @@ def evaluate(
             )
 
     with closing(opened):
-        reports = {run: ask_all(run) for run in runs}
+        try:
+            reports = {run: ask_all(run) for run in runs}
+        except KeyboardInterrupt:
+            if json is not None:
+                console.print("stopped; the same command goes on from here")
+            raise
     others = {run.value: one.metrics for run, one in reports.items() if run is not baseline}
     result = replace(reports[baseline], beside=others)
     if json is not None:
