@@ -16,11 +16,7 @@ def random(heads: int, tokens: int) -> Tensor:
 @pytest.mark.parametrize("shared", [1, 2, 4])
 def test_equal_to_the_packed_attention(lengths: list[int], shared: int) -> None:
     torch.manual_seed(0)
-    query, key, value = (
-        random(4, sum(lengths)),
-        random(shared, sum(lengths)),
-        random(shared, sum(lengths)),
-    )
+    query, key, value = (random(heads, sum(lengths)) for heads in (4, shared, shared))
     borders = as_mask(torch.tensor([0, *lengths]).cumsum(0))
     weight = torch.randn(1, sum(lengths), 4, 8)
     results = []

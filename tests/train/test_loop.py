@@ -177,3 +177,31 @@ def test_cached_features_teach_the_same(
         assert cached[name].tobytes() == again[name].tobytes()
         a, b = live[name].astype(np.float32), cached[name].astype(np.float32)
         np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-4)
+
+
+def test_the_adapter_on_the_parent_is_the_final_model(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Merged in float32 and rounded once, bit for bit."""
+    from neva.model.adapter import load_adapter, merge_lora
+    from neva.model.load import load_model
+    from neva.model.save import save_checkpoint
+
+    recipe = TUNE.with_values(lora=True, lora_rank=4, lora_alpha=8.0)
+    train(recipe, parent, data, pictures, tmp_path / "run")
+    model = load_model(parent).float()
+    load_adapter(model, tmp_path / "run" / "adapter")
+    again = save_checkpoint(merge_lora(model), parent, tmp_path / "again", parent.provenance)
+    assert changed(again, Checkpoint.open(tmp_path / "run" / "final")) == set()
+
+
+def test_it_learns_to_see(parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path) -> None:
+    """Random models end up naming colours: with the image near certainty, and only with it."""
+    records = [r for r in json.loads(data.read_text()) if "image" in r]
+    file = tmp_path / "seen.json"
+    file.write_text(json.dumps(records))
+    recipe = TUNE.with_values(learning_rate=5e-3, max_steps=80, batch_size=8, warmup_ratio=0.1)
+    train(recipe, parent, file, pictures, tmp_path / "run")
+    lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    blind = np.log(3) / 5  # nats per token of guessing one of three words of about 5 tokens
+    assert lines[-1]["loss"] < blind / 4

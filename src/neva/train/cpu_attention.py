@@ -47,12 +47,8 @@ def short_packed_attention(
         )
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     mask = torch.full((max(lengths),) * 2, -torch.inf, dtype=query.dtype).triu(1)
-    parts = [
-        _causal(q, k, v, mask)
-        for q, k, v in zip(
-            query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True
-        )
-    ]
+    rows = (torch.split(x, lengths, dim=2) for x in (query, key, value))
+    parts = [_causal(q, k, v, mask) for q, k, v in zip(*rows, strict=True)]
     return torch.cat(parts, dim=1), None
 
 
