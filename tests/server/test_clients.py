@@ -63,3 +63,14 @@ def test_node_clients() -> None:
     with serving(EchoEngine(pause=0.002)) as live:
         said = run("node", "openai_node.mjs", live.url, data_uri(png()), folder=folder)
     assert said == "fine\n"
+
+
+def test_schemathesis_finds_no_server_error() -> None:
+    """Generated requests, good and bad, over the whole OpenAPI document."""
+    python = python_with("schemathesis", "4.32.5")
+    checks = "not_a_server_error,unsupported_method,content_type_conformance"
+    options = ("--max-time", "60", "--phases", "examples,coverage,fuzzing", "--no-color")
+    with serving(EchoEngine()) as live:
+        schema = f"{live.url}/openapi.json"
+        checks += ",response_schema_conformance,status_code_conformance"
+        run(python.parent / "st", "run", schema, "--checks", checks, *options)

@@ -25,6 +25,7 @@ from neva.server.pages import page_routes
 from neva.server.porter import Porter
 from neva.server.responses import responses_routes
 from neva.server.settings import Settings
+from neva.server.shapes import ERRORS
 from neva.server.store import Store
 
 log = logging.getLogger("neva.server")
@@ -78,6 +79,7 @@ def create_app(
         description=ABOUT,
         lifespan=life,
         docs_url=None,
+        responses=ERRORS,
         redoc_url=None,
     )
     app.state.desk = desk

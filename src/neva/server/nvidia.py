@@ -11,6 +11,7 @@ from neva.server.content import Door, read_messages
 from neva.server.desk import Desk
 from neva.server.reply import Asked, fingerprint, reply
 from neva.server.schemas import NvidiaRequest, Stop, StreamOptions
+from neva.server.shapes import CHAT
 
 NAME = "nvidia/neva-22b"
 
@@ -47,6 +48,7 @@ def nvidia_routes(desk: Desk, door: Door) -> APIRouter:
         "/v1/vlm/nvidia/neva-22b",
         operation_id="invokeFunction",
         summary="Ask about images, as at ai.api.nvidia.com",
+        responses=CHAT,
     )
     async def ask(body: NvidiaRequest, http: Request) -> Response:
         images = door.for_request(http)

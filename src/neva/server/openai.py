@@ -16,6 +16,7 @@ from neva.server.nvidia import default_tokens, sampling, stops, wants_usage
 from neva.server.reply import Asked, fingerprint, reply
 from neva.server.schemas import OpenAIRequest
 from neva.server.settings import Settings
+from neva.server.shapes import CHAT
 
 
 def drawn_seed() -> int:
@@ -89,7 +90,7 @@ def openai_routes(desk: Desk, door: Door) -> APIRouter:
     router = APIRouter(tags=["OpenAI API"])
     settings, created = desk.settings, int(time.time())
 
-    @router.post("/v1/chat/completions", summary="Chat about images, as at OpenAI")
+    @router.post("/v1/chat/completions", summary="Chat about images, as at OpenAI", responses=CHAT)
     async def chat(body: OpenAIRequest, http: Request) -> Response:
         images = door.for_request(http)
         shape = Completion(

@@ -31,6 +31,7 @@ from neva.server.schemas import (
     TopP,
     refuse,
 )
+from neva.server.shapes import RESPONSE
 from neva.server.store import Store, Stored, StoreError
 
 log = logging.getLogger("neva.server")
@@ -74,6 +75,12 @@ class ResponsesRequest(BaseModel):
         if isinstance(self.input, str):
             return [Message(role="user", content=self.input)]
         return list(self.input)
+
+
+class JsonLines(StreamingResponse):
+    """One JSON object a line."""
+
+    media_type = "application/x-ndjson"
 
 
 class Conversations:
@@ -162,7 +169,11 @@ def responses_routes(desk: Desk, door: Door, store: Store) -> APIRouter:
     router = APIRouter(tags=["Responses"])
     talks = Conversations(store)
 
-    @router.post("/v1/responses", summary="Say something in a conversation that is remembered")
+    @router.post(
+        "/v1/responses",
+        summary="Say something in a conversation that is remembered",
+        responses=RESPONSE,
+    )
     async def respond(body: ResponsesRequest, http: Request) -> Response:
         owner, images = http.state.owner, door.for_request(http)
         model = served_name(body.model, desk.info, desk.settings)
@@ -173,15 +184,19 @@ def responses_routes(desk: Desk, door: Door, store: Store) -> APIRouter:
         )
         return await reply(http, desk, asked, shape_of(body, asked, model, desk, store, owner))
 
-    @router.get("/v1/responses/export", summary="All your stored responses, a JSON object a line")
+    @router.get(
+        "/v1/responses/export",
+        summary="All your stored responses, a JSON object a line",
+        response_class=JsonLines,
+    )
     def export(http: Request) -> Response:
         def lines() -> Iterator[str]:
             for stored in store.export(http.state.owner):
                 yield json.dumps({"input": stored.said, "response": stored.answer}) + "\n"
 
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+        return JsonLines(lines())
 
-    @router.get("/v1/responses/{name}", summary="A stored response")
+    @router.get("/v1/responses/{name}", summary="A stored response", responses=RESPONSE)
     def shown(name: str, http: Request) -> dict[str, Any]:
         return _found(store, http.state.owner, name).answer
 

@@ -1,0 +1,130 @@
+"""The responses' shapes, for the OpenAPI document only: the code writes them as plain objects."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from neva.server.schemas import Content
+
+
+class ErrorDetail(BaseModel):
+    """OpenAI's part of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: int
+
+
+class Problem(BaseModel):
+    """Every error: OpenAI's `error` inside NVIDIA's problem details."""
+
+    error: ErrorDetail
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    requestId: str
+
+
+class Usage(BaseModel):
+    """Tokens; those of images count as prompt."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Said(BaseModel):
+    """The answer."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class Choice(BaseModel):
+    """One answer."""
+
+    index: int
+    message: Said
+    logprobs: None
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer. With `stream`, its pieces come as server-sent events instead."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[Choice]
+    usage: Usage
+
+
+class OutputText(BaseModel):
+    """A piece of an answer."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+
+
+class OutputMessage(BaseModel):
+    """The answer as an item."""
+
+    type: Literal["message"]
+    id: str
+    role: Literal["assistant"]
+    status: Literal["completed", "incomplete"]
+    content: list[OutputText]
+
+
+class ResponseObject(BaseModel):
+    """A response of the Responses API (its main fields)."""
+
+    id: str
+    object: Literal["response"]
+    created_at: float
+    status: Literal["completed", "incomplete", "failed", "in_progress"]
+    model: str
+    output: list[OutputMessage]
+    previous_response_id: str | None
+    store: bool
+    usage: dict[str, Any] | None
+
+
+class InputItem(BaseModel):
+    """What was said, as an item."""
+
+    type: Literal["message"]
+    id: str
+    role: str
+    content: Content
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": words}
+    for status, words in {
+        400: "The body is not JSON",
+        401: "A valid API key is needed",
+        403: "Not allowed",
+        404: "Not found, or not this key's",
+        408: "The body did not arrive in time",
+        413: "The body is too large",
+        421: "A foreign Host name",
+        422: "A field is wrong; the message names it",
+        429: "Too much at once; Retry-After tells when to come back",
+        500: "A fault of the server",
+        503: "The model is loading, or the engine restarted",
+    }.items()
+}
+STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+CHAT: dict[int | str, dict[str, Any]] = {
+    200: {"model": ChatCompletion, "description": "The answer", "content": STREAM}
+}
+RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {"model": ResponseObject, "description": "The response", "content": STREAM}
+}
