@@ -1,4 +1,4 @@
-"""The engine's own process: `python -m neva.engine.worker FD`, FD a socket to its parent.
+"""The engine's own process: `main(FD)`, FD a socket to its parent (see worker_process.py).
 
 genai's `step` holds Python's lock and a crash in it takes the process along, so the server must
 not live in the same one. Here the main thread does every add, step and cancel; a second thread
@@ -8,7 +8,6 @@ socket ends and this process with it.
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +22,8 @@ Job = Callable[[], None]
 
 def main(descriptor: int) -> None:
     """Serve requests until the socket ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles these, and answers may
+        signal.signal(number, signal.SIG_IGN)  # still have to be finished
     wire = Connection(descriptor)
     import openvino_genai  # noqa: F401  slow: do it while the parent still prepares the setup
 
@@ -128,7 +128,3 @@ def _embed(
 
     while True:
         inbox.put(job(to_embed.get()))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

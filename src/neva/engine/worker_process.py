@@ -6,7 +6,6 @@ a second time, which costs a CLI half its start-up and breaks scripts without a 
 
 import contextlib
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -104,17 +103,21 @@ def _refusal(message: Refused) -> NevaError:
 
 
 def _start() -> tuple["subprocess.Popen[bytes]", Connection]:
-    """A fresh interpreter with one end of a socket pair."""
+    """A fresh interpreter with one end of a socket pair. It finds neva where this one did.
+
+    -P: whatever lies in the working directory is not imported.
+    """
     ours, theirs = socket.socketpair()
     package = str(Path(neva.__file__).parent.parent)
-    known = os.environ.get("PYTHONPATH")
-    path = package if not known else f"{package}{os.pathsep}{known}"
+    code = (
+        f"import sys; sys.path.append({package!r})\n"
+        f"from neva.engine.worker import main; main({theirs.fileno()})"
+    )
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "neva.engine.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-c", code],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
         )
     return process, Connection(ours.detach())
