@@ -30,6 +30,7 @@ def write_final(learner: Learner, feed: "Feed", folder: RunFolder) -> None:
         datasets=(*parent.provenance.datasets, *feed.datasets()),
         parents=(parent.sha256, *parent.provenance.parents),
     )
+    learner.optimizer.forget()
     _make_exact(learner)
     if recipe.lora:
         from neva.model.adapter import merge_lora, save_adapter

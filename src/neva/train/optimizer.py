@@ -122,3 +122,8 @@ class MasterAdamW:
                     "exp_avg_sq": tensors[f"square.{name}"].clone(),
                 }
         self.publish()
+
+    def forget(self) -> None:
+        """Free moments and gradients; the masters stay. The end of learning."""
+        self._adam.state.clear()
+        self.drop_gradients()

@@ -47,7 +47,7 @@ class Recipe:
     grad_clip: float = option(1.0, "Largest norm of the gradient; 0 leaves it as it is.")
     max_length: int = option(2048, "Longest sample in tokens, images expanded; longer are cut.")
     row_tokens: int = option(
-        4096, "Tokens in one packed row, one forward pass: what activation memory grows with."
+        2048, "Tokens in one packed row, one forward pass: what activation memory grows with."
     )
     precision: Precision = option(
         "bf16", "bf16: compute in bfloat16 over float32 master weights. fp32: all in float32."

@@ -79,6 +79,7 @@ COURSES: Mapping[str, Course] = {
             floor_ratio=2e-5 / 1e-3,
             beta2=0.95,
             max_length=4096,
+            row_tokens=4096,
             feature_cache=False,
         ),
         Recipe(
@@ -90,6 +91,7 @@ COURSES: Mapping[str, Course] = {
             floor_ratio=2e-7 / 2e-5,
             beta2=0.95,
             max_length=4096,
+            row_tokens=4096,
             feature_cache=False,
             template="llama_2",
         ),
@@ -106,6 +108,7 @@ COURSES: Mapping[str, Course] = {
             floor_ratio=2e-5 / 2e-3,
             beta2=0.95,
             max_length=4096,
+            row_tokens=4096,
             feature_cache=False,
         ),
         Recipe(
@@ -117,6 +120,7 @@ COURSES: Mapping[str, Course] = {
             floor_ratio=2e-7 / 2e-5,
             beta2=0.95,
             max_length=4096,
+            row_tokens=4096,
             feature_cache=False,
             template="nvgpt",
         ),
@@ -125,14 +129,14 @@ COURSES: Mapping[str, Course] = {
     ),
     "neva-nano": Course(
         Shape(NANO_CLIP, SMOLLM2_135M),
-        Recipe(learning_rate=2e-3, batch_size=32, max_length=512, row_tokens=2048, keep_last=1),
+        Recipe(learning_rate=2e-3, batch_size=32, max_length=512, row_tokens=1024, keep_last=1),
         Recipe(
             stage="finetune",
             learning_rate=5e-4,
             projector_learning_rate=5e-4,
             batch_size=32,
             max_length=512,
-            row_tokens=2048,
+            row_tokens=1024,
             lora=True,
             lora_rank=32,
             lora_alpha=64,
