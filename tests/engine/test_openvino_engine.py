@@ -190,7 +190,7 @@ def test_closing_ends_answers_under_way(tiny: Path) -> None:
 
 def test_a_small_cache_limits_the_length(make_checkpoint: Callable[..., Path]) -> None:
     engine = open_engine(make_checkpoint("llama", context=8192), cache_mib=1)
-    with pytest.raises(PromptError, match="KV cache of 1 MiB is 2016: lower max_tokens"):
+    with pytest.raises(PromptError, match=r"KV cache \(cache_mib\) is 2016: lower max_tokens"):
         engine.generate([drawn(0, tokens=3000)])
     # together they need more than there is: the pipeline preempts, and no text changes
     many = [drawn(seed, tokens=200) for seed in range(20)]

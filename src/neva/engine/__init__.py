@@ -23,7 +23,7 @@ def open_engine(
     served_name: str | None = None,
     device: str | None = None,
     threads: int | None = None,
-    cache_mib: int = 2048,
+    cache_mib: int | None = None,
     wait: bool = True,
 ) -> "Engine":
     """Load a checkpoint into the engine called `name`; close the engine when done.

@@ -36,9 +36,12 @@ DIED = "the engine's process ended while answering; it is being started again, a
 
 @dataclass(frozen=True)
 class OpenVinoOptions:
-    """Sizes. `cache_mib` of KV cache (used as it fills), images kept encoded, CPU threads."""
+    """Sizes: KV cache (its memory is used as it fills), images kept encoded, CPU threads.
 
-    cache_mib: int = 2048
+    `cache_mib` None: 2 GiB, or more where that would not hold one conversation of 8192 tokens.
+    """
+
+    cache_mib: int | None = None
     image_cache_mib: int = 256
     threads: int | None = None
 
@@ -245,11 +248,13 @@ def _cache_tokens(checkpoint: Checkpoint, options: OpenVinoOptions) -> int:
     head = int(text.get("head_dim") or text["hidden_size"] // heads)
     kv_heads = int(text.get("num_key_value_heads") or heads)
     per_token = 2 * 4 * int(text["num_hidden_layers"]) * kv_heads * head
-    return options.cache_mib * MEBIBYTE // per_token
+    if options.cache_mib is not None:
+        return options.cache_mib * MEBIBYTE // per_token
+    return max(2048 * MEBIBYTE // per_token, min(checkpoint.context, 8192) + 2 * BLOCK)
 
 
 def _limits(checkpoint: Checkpoint, options: OpenVinoOptions) -> Limits:
     capacity = (_cache_tokens(checkpoint, options) // BLOCK - 1) * BLOCK
     if capacity < checkpoint.context:
-        return Limits(capacity, f"the room in the engine's KV cache of {options.cache_mib} MiB")
+        return Limits(capacity, "the room in the engine's KV cache (cache_mib)")
     return Limits(checkpoint.context, "the model's context")
