@@ -17,8 +17,8 @@ from transformers import DynamicCache
 from neva.engine.admission import Admission, Limits
 from neva.engine.decode import AnswerText
 from neva.engine.protocol import Chunk, EngineInfo, Finish, Request, Stream, Usage
-from neva.engine.sample import choose
 from neva.engine.stream import ChunkStream
+from neva.engine.torch_sample import choose
 from neva.errors import EngineError, NevaError
 from neva.model.checkpoint import Checkpoint
 from neva.model.load import load_model
