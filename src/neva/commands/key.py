@@ -1,0 +1,65 @@
+"""`neva key`: make, list and remove the server's API keys. A running server follows the file."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from neva.errors import NevaError
+from neva.server.auth import NAME, Key, Keys, hashed, new_key
+
+
+class Action(StrEnum):
+    """What to do."""
+
+    new = "new"
+    list = "list"
+    remove = "remove"
+
+
+class Scope(StrEnum):
+    """What a key may be for."""
+
+    ask = "ask"
+    metrics = "metrics"
+
+
+def key(
+    action: Action = typer.Argument(help="new, list or remove."),
+    name: str = typer.Argument("", help="Whose key: letters, digits and . @ - _"),
+    file: Path = typer.Option(help="The key file, as given to `neva serve --api-key-file`."),
+    running: int | None = typer.Option(None, min=1, help="Most requests at once."),
+    per_minute: int | None = typer.Option(None, min=1, help="Most requests a minute."),
+    only: Scope | None = typer.Option(None, help="What the key is for; everything if left out."),
+) -> None:
+    """The key itself is printed once, on stdout; the file holds its hash only."""
+    keys = Keys.read(file).keys if file.exists() or action is not Action.new else ()
+    if action is Action.list:
+        for known in keys:
+            typer.echo(known.line.replace(known.digest, f"{known.digest[:8]}..."))
+        return
+    if not NAME.fullmatch(name):
+        raise NevaError(f"{name!r} cannot be a key's name; use letters, digits and . @ - _")
+    rest = tuple(known for known in keys if known.name != name)
+    if action is Action.remove:
+        if len(rest) == len(keys):
+            raise NevaError(f"{file} has no key named {name}; `neva key list` shows them")
+        write(file, rest)
+        return
+    if len(rest) < len(keys):
+        raise NevaError(f"{file} has a key named {name} already; remove it first, or use {name}-2")
+    secret = new_key()
+    made = Key(name, hashed(secret), running, per_minute, only.value if only else None)
+    write(file, (*keys, made))
+    typer.echo(secret)
+
+
+def write(file: Path, keys: tuple[Key, ...]) -> None:
+    """Write the file anew, readable by its owner only, in one step."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        out.writelines(f"{known.line}\n" for known in keys)
+    fresh.replace(file)
