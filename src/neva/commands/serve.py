@@ -36,7 +36,7 @@ def serve(
     engine: str = typer.Option("openvino", help="openvino (needs no torch) or torch."),
     precision: str | None = typer.Option(None, help="Engine precision: fp32, bf16, int8, int4."),
     api_key_file: Path | None = typer.Option(
-        None, help=f"File of 'name sha256-of-key' lines. One key may also be in ${KEY}."
+        None, help=f"Keys made by `neva key`, followed as it changes. One may be in ${KEY}."
     ),
     cors: list[str] = typer.Option([], help="Origin whose pages may call the API (repeatable)."),
     images_from: list[str] = typer.Option(
@@ -50,12 +50,15 @@ def serve(
     log: LogFormat = typer.Option(LogFormat.auto, help="Form of the log lines on stderr."),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; answers under way are finished first."""
-    keys = read_keys(api_key_file)
+    keys = read_keys()
+    if api_key_file is not None:
+        Keys.read(api_key_file)  # a wrong file is said now, not at the first request
     settings = Settings(
         host=host,
         port=port,
         keys=keys,
-        hosts=() if keys else (*LOOPBACK_NAMES, host),
+        key_file=api_key_file,
+        hosts=() if keys or api_key_file else (*LOOPBACK_NAMES, host),
         cors=tuple(cors),
         images_from=tuple(images_from),
         data=data or data_folder(),
@@ -96,18 +99,17 @@ def data_folder() -> Path:
     return (Path(root) if root else Path.home() / ".local" / "share") / "neva"
 
 
-def read_keys(file: Path | None) -> Keys:
-    """The keys of the file and of the environment."""
-    keys = Keys.read(file) if file else Keys()
+def read_keys() -> Keys:
+    """The key of the environment, if it has one."""
     single = os.environ.get(KEY, "").strip()
-    return keys.with_key("environment", single) if single else keys
+    return Keys().with_key("environment", single) if single else Keys()
 
 
 def banner(settings: Settings) -> str:
     """Where everything is."""
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = f"http://{name}:{settings.port}"
-    need = "Authorization: Bearer KEY" if settings.keys else "no key needed from this machine"
+    need = "Authorization: Bearer KEY" if settings.closed else "no key needed from this machine"
     return (
         f"[bold]NeVA[/] is loading the model; meanwhile it listens ({need})\n"
         f"  page     {base}/\n"

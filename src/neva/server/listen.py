@@ -21,7 +21,7 @@ DRAIN_SECONDS = 30
 
 def check_exposure(settings: Settings) -> None:
     """NevaError when people outside could reach the server and there are no keys."""
-    if not settings.keys and not is_loopback(settings.host):
+    if not settings.closed and not is_loopback(settings.host):
         raise NevaError(
             f"refusing to listen on {settings.host} without API keys: anybody could use the "
             "server; give --api-key-file or set NEVA_API_KEY, or listen on 127.0.0.1"

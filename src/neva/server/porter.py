@@ -13,9 +13,10 @@ import uuid
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from neva.server.auth import LOCAL
+from neva.server.auth import LOCAL, Key, KeyRing
 from neva.server.errors import ApiError, respond
 from neva.server.limits import bounded, declared_length, too_large
+from neva.server.quota import Quota
 from neva.server.settings import Settings
 
 log = logging.getLogger("neva.server")
@@ -48,6 +49,8 @@ class Porter:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
+        self._ring = KeyRing(settings.keys, settings.key_file)
+        self._quota = Quota()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or answer it here."""
@@ -70,8 +73,10 @@ class Porter:
         request = Request(scope)
         try:
             try:
-                state["owner"] = self._owner(request)
-                await self._app(scope, self._receive(request, receive), tagged)
+                key = self._key(request)
+                state["owner"] = key.name if key else LOCAL
+                with self._quota.request(key, request.url.path):
+                    await self._app(scope, self._receive(request, receive), tagged)
             except ApiError as error:
                 refusal = respond(
                     request, error.status_code, str(error.detail), error.param, error.headers
@@ -94,26 +99,24 @@ class Porter:
             }
             log.info("request", extra=seen)
 
-    def _owner(self, request: Request) -> str:
-        """Whose request it is; ApiError 401 without a key, 421 for a foreign Host."""
+    def _key(self, request: Request) -> Key | None:
+        """Whose request it is, None if anyone's; ApiError 401 without a key, 421 for a Host."""
         hosts = self._settings.hosts
         name = _PORT.sub("", request.headers.get("host", "").lower())
         if hosts and name not in hosts:
             raise ApiError(421, "this server does not answer to that Host name")
         path = request.url.path
-        if not self._settings.keys or path in OPEN or path.startswith(OPEN_BELOW):
-            return LOCAL
-        if request.method == "OPTIONS":  # a browser's preflight carries no key
-            return LOCAL
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        owner = self._settings.keys.owner(key.strip()) if scheme.lower() == "bearer" else None
-        if owner is None:
+        if not self._settings.closed or path in OPEN or path.startswith(OPEN_BELOW):
+            return None
+        scheme, _, said = request.headers.get("authorization", "").partition(" ")
+        key = self._ring.keys.find(said.strip()) if scheme.lower() == "bearer" else None
+        if key is None:
             raise ApiError(
                 401,
                 "a valid API key is needed: send it as `Authorization: Bearer KEY`",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return owner
+        return key
 
     def _receive(self, request: Request, receive: Receive) -> Receive:
         """The body, bounded in bytes and in time."""

@@ -48,7 +48,9 @@ class Settings:
     port: int = 8000
     """Port to listen on."""
     keys: Keys = field(default_factory=Keys)
-    """Who may ask. Empty: everyone who reaches the port."""
+    """Who may ask, beside those of `key_file`. No keys at all: everyone who reaches the port."""
+    key_file: Path | None = None
+    """A file of keys, followed as it changes; even an empty one closes the server."""
     hosts: tuple[str, ...] = ()
     """Accepted names in the Host header; empty: all. Stops DNS rebinding of a local server."""
     cors: tuple[str, ...] = ()
@@ -63,3 +65,8 @@ class Settings:
     """Folder of assets and stored responses; None: a temporary one, gone with the server."""
     limits: Limits = field(default_factory=Limits)
     """What a request may ask."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether a key is needed."""
+        return bool(self.keys) or self.key_file is not None

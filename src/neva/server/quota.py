@@ -1,0 +1,63 @@
+"""What one key may ask: so many requests at once, so many a minute, and only certain things.
+
+Used from the event loop only.
+"""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from neva.server.auth import Key
+from neva.server.errors import ApiError
+
+MINUTE = 60.0
+METRICS = ("/metrics", "/v1/metrics")
+
+
+class Quota:
+    """Counts requests by key. `clock` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._running: dict[str, int] = defaultdict(int)
+        self._left: dict[str, tuple[float, float]] = {}
+
+    @contextmanager
+    def request(self, key: Key | None, path: str) -> Iterator[None]:
+        """Hold one of the key's places; ApiError 403 or 429 if it may not ask, or not now."""
+        if key is None:
+            yield
+            return
+        scope = "metrics" if path in METRICS else "ask"
+        if key.only not in (None, scope):
+            raise ApiError(403, f"this key is for {key.only!r} only")
+        self._spend(key)
+        if key.running is not None and self._running[key.name] >= key.running:
+            raise ApiError(
+                429,
+                f"this key has {key.running} requests under way, and may have no more",
+                headers={"Retry-After": "1"},
+            )
+        self._running[key.name] += 1
+        try:
+            yield
+        finally:
+            self._running[key.name] -= 1
+
+    def _spend(self, key: Key) -> None:
+        """Take one from a bucket that fills at the key's rate."""
+        if key.per_minute is None:
+            return
+        now, most = self._clock(), float(key.per_minute)
+        left, then = self._left.get(key.name, (most, now))
+        left = min(most, left + (now - then) * most / MINUTE)
+        if left < 1:
+            wait = math.ceil((1 - left) * MINUTE / most)
+            raise ApiError(
+                429,
+                f"this key may ask {key.per_minute} times a minute; come back in {wait} s",
+                headers={"Retry-After": str(wait)},
+            )
+        self._left[key.name] = (left - 1, now)
