@@ -22,6 +22,7 @@ from neva.server.health import health_routes, release
 from neva.server.nvidia import nvidia_routes
 from neva.server.openai import openai_routes
 from neva.server.pages import page_routes
+from neva.server.polls import Polls, poll_routes
 from neva.server.porter import Porter
 from neva.server.responses import responses_routes
 from neva.server.settings import Settings
@@ -48,6 +49,7 @@ def create_app(
     desk = Desk(engine, settings)
     assets = Assets(settings)
     door = Door(settings, assets)
+    polls = Polls()
     store = Store(settings.data / "responses.sqlite" if settings.data else None)
 
     async def load() -> None:
@@ -69,6 +71,7 @@ def create_app(
             yield
         finally:
             await loading
+            await polls.close()
             await desk.close()
             assets.close()
             store.close()
@@ -86,7 +89,8 @@ def create_app(
     add_error_handlers(app)
     bearer = HTTPBearer(auto_error=False, description="An API key of this server, if it has keys")
     for router in (
-        nvidia_routes(desk, door),
+        nvidia_routes(desk, door, polls),
+        poll_routes(polls),
         openai_routes(desk, door),
         responses_routes(desk, door, store),
         asset_routes(assets),

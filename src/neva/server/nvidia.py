@@ -9,7 +9,8 @@ from neva.engine.protocol import EngineInfo, Sampling
 from neva.server.completion import Completion
 from neva.server.content import Door, read_messages
 from neva.server.desk import Desk
-from neva.server.reply import Asked, fingerprint, reply
+from neva.server.polls import Polls, poll_seconds
+from neva.server.reply import Asked, fingerprint, reply, whole
 from neva.server.schemas import NvidiaRequest, Stop, StreamOptions
 from neva.server.shapes import CHAT
 
@@ -40,7 +41,7 @@ def default_tokens(info: EngineInfo) -> int:
     return min(Sampling.max_tokens, max(1, info.context // 2))
 
 
-def nvidia_routes(desk: Desk, door: Door) -> APIRouter:
+def nvidia_routes(desk: Desk, door: Door, polls: Polls) -> APIRouter:
     """The route and its path."""
     router = APIRouter(tags=["Multimodal API"])
 
@@ -68,6 +69,9 @@ def nvidia_routes(desk: Desk, door: Door) -> APIRouter:
             ),
             stream=body.stream,
         )
-        return await reply(http, desk, asked, shape)
+        seconds = poll_seconds(http)
+        if seconds is None or body.stream:
+            return await reply(http, desk, asked, shape)
+        return await polls.begin(http.state.owner, whole(desk, asked, shape), seconds)
 
     return router

@@ -77,6 +77,12 @@ def fingerprint(desk: Desk) -> str:
     return f"{info.name}-{info.engine}-{info.precision}"
 
 
+async def whole(desk: Desk, asked: Asked, shape: Shape) -> dict[str, Any]:
+    """The whole answer, whether or not the client waits for it."""
+    async with desk.answers(asked.choices, asked.requests) as heard:
+        return await shape.whole(heard)
+
+
 async def reply(http: HttpRequest, desk: Desk, asked: Asked, shape: Shape) -> Response:
     """Answer; ApiError or NevaError for what cannot be answered."""
     headers = {"nvcf-reqid": http.state.request_id, "nvcf-status": "fulfilled"}

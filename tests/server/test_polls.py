@@ -1,0 +1,73 @@
+"""202 and asking again: for clients that ask for it, and for nobody else."""
+
+from collections.abc import Callable
+
+import pytest
+from echo_engine import EchoEngine, wait_until
+from server_house import NVIDIA, House
+
+from neva.server.auth import Keys
+from neva.server.settings import Settings
+
+HI = {"messages": [{"role": "user", "content": "Hi"}]}
+STATUS = "/v2/nvcf/pexec/status/"
+
+
+def test_without_the_header_one_waits(house_of: Callable[..., House]) -> None:
+    assert house_of(engine=EchoEngine(pause=0.05)).client.post(NVIDIA, json=HI).status_code == 200
+
+
+def test_a_slow_answer_is_asked_for_again(house_of: Callable[..., House]) -> None:
+    client = house_of(engine=EchoEngine(pause=0.05)).client
+    first = client.post(NVIDIA, json=HI, headers={"NVCF-POLL-SECONDS": "0"})
+    assert (first.status_code, first.content) == (202, b"")
+    assert first.headers["nvcf-status"] == "pending-evaluation"
+    path = STATUS + first.headers["nvcf-reqid"]
+    assert client.get(path).status_code == 202
+    last = client.get(path, headers={"NVCF-POLL-SECONDS": "5"})
+    assert last.status_code == 200
+    assert last.headers["nvcf-status"] == "fulfilled"
+    assert last.json()["choices"][0]["message"]["content"].startswith("system=None")
+    assert client.get(path).status_code == 404, "an answer is given once"
+
+
+def test_a_quick_answer_comes_at_once_and_streams_never_poll(house: House) -> None:
+    headers = {"NVCF-POLL-SECONDS": "5"}
+    assert house.client.post(NVIDIA, json=HI, headers=headers).status_code == 200
+    streamed = house.client.post(NVIDIA, json={**HI, "stream": True}, headers=headers)
+    assert streamed.text.endswith("data: [DONE]\n\n")
+
+
+def test_errors_come_through(house_of: Callable[..., House]) -> None:
+    client = house_of(engine=EchoEngine(pause=0.05, fail_after=1)).client
+    first = client.post(NVIDIA, json=HI, headers={"NVCF-POLL-SECONDS": "0"})
+    path = STATUS + first.headers["nvcf-reqid"]
+    assert client.get(path, headers={"NVCF-POLL-SECONDS": "5"}).status_code == 503
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon", "10000", "1.5", "", "９", "9" * 400])
+def test_nonsense_is_400(house: House, seconds: str) -> None:
+    headers = {"NVCF-POLL-SECONDS": seconds.encode()}
+    assert house.client.post(NVIDIA, json=HI, headers=headers).status_code == 400
+
+
+def test_another_key_gets_nothing(house_of: Callable[..., House]) -> None:
+    keys = Keys().with_key("ann", "ann-key").with_key("bob", "bob-key")
+    client = house_of(Settings(keys=keys), EchoEngine(pause=0.05)).client
+    ann, bob = ({"authorization": f"Bearer {name}-key"} for name in ("ann", "bob"))
+    first = client.post(NVIDIA, json=HI, headers={**ann, "NVCF-POLL-SECONDS": "0"})
+    path = STATUS + first.headers["nvcf-reqid"]
+    assert client.get(path, headers=bob).status_code == 404
+    assert wait_until(lambda: client.get(path, headers=ann).status_code == 200)
+
+
+def test_the_end_of_the_server_ends_them() -> None:
+    from starlette.testclient import TestClient
+
+    from neva.server.app import create_app
+
+    engine = EchoEngine(pause=10)
+    with TestClient(create_app(engine)) as client:
+        client.post(NVIDIA, json=HI, headers={"NVCF-POLL-SECONDS": "0"})
+        assert wait_until(lambda: bool(engine.streams))
+    assert engine.streams[0].cancelled.is_set()
