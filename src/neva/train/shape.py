@@ -105,7 +105,7 @@ class Shape:
                 mlp=said.get("intermediate_size") or said.get("n_inner") or 4 * width,
                 vocabulary=said["vocab_size"],
                 gated=said.get("model_type") in {"llama", "mistral", "qwen2", "qwen3"},
-                tied=bool(said.get("tie_word_embeddings", False)),
+                tied=bool(said.get("tie_word_embeddings") or config.get("tie_word_embeddings")),
             ),
             "linear" if config.get("projector_hidden_act") in {"linear", None} else "mlp2x_gelu",
         )
