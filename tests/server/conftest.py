@@ -58,4 +58,4 @@ def house_of() -> Iterator[Callable[..., House]]:
 @pytest.fixture
 def live() -> Iterator[Callable[..., Live]]:
     with ExitStack() as stack:
-        yield lambda engine, settings=None: stack.enter_context(serving(engine, settings))
+        yield lambda *given, **named: stack.enter_context(serving(*given, **named))

@@ -60,9 +60,12 @@ class Live:
 
 
 @contextmanager
-def serving(engine: Engine, settings: Settings | None = None) -> Iterator[Live]:
+def serving(
+    engine: Engine, settings: Settings | None = None, protocol: type | None = None
+) -> Iterator[Live]:
     bound = bind("127.0.0.1", 0)
     server = server_for(create_app(engine, settings))
+    server.config.http = protocol or server.config.http
     thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
     thread.start()
     assert wait_until(lambda: server.started)

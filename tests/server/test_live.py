@@ -14,6 +14,7 @@ from server_house import CHAT, NVIDIA, Live
 
 from neva.engine.protocol import Chunk, Finish, Usage
 from neva.server.listening import Listener
+from neva.server.patience import PatientProtocol
 from neva.server.settings import Limits, Settings
 
 LONG = {"messages": [{"role": "user", "content": "word " * 300}], "seed": 0}
@@ -100,6 +101,39 @@ def test_a_body_that_never_comes_is_given_up(live: Make) -> None:
         started = time.monotonic()
         assert b" 408 " in client.recv(100)
         assert time.monotonic() - started < 3
+
+
+class Hasty(PatientProtocol):
+    """As in production, but with less patience."""
+
+    head_seconds = 0.3
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /ping HTTP/1.1\r\nHost: a\r\nX: ", b"GET /pi"])
+@pytest.mark.parametrize("before", [b"", b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_a_head_that_never_ends_is_given_up(live: Make, before: bytes, said: bytes) -> None:
+    server = live(EchoEngine(), protocol=Hasty)
+    if before and not said:
+        return  # an idle connection between requests is kept: that is keep-alive
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        if before:
+            client.sendall(before)
+            assert b" 200 " in client.recv(1000)
+        started = time.monotonic()
+        for byte in said:
+            client.sendall(bytes([byte]))
+        while client.recv(1000):
+            pass
+        assert 0.2 < time.monotonic() - started < 3
+
+
+def test_patience_does_not_end_what_is_under_way(live: Make) -> None:
+    server = live(EchoEngine(pause=0.05), protocol=Hasty)
+    with httpx.Client() as client:
+        for _ in range(2):
+            answer = client.post(server.url + NVIDIA, json={**LONG, "max_tokens": 20})
+            assert answer.status_code == 200
+            assert answer.elapsed.total_seconds() > 0.5
 
 
 def test_health_answers_while_images_are_read(live: Make) -> None:

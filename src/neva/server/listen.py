@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from neva.errors import NevaError
 from neva.server.auth import is_loopback
+from neva.server.patience import PatientProtocol
 from neva.server.settings import Settings
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -71,6 +72,7 @@ def server_for(app: FastAPI) -> Server:
     """The server of `app`, not yet running."""
     config = uvicorn.Config(
         app,
+        http=PatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
