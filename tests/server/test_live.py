@@ -103,6 +103,18 @@ def test_a_body_that_never_comes_is_given_up(live: Make) -> None:
         assert time.monotonic() - started < 3
 
 
+def test_the_end_waits_for_answers_under_way(live: Make) -> None:
+    server = live(EchoEngine(pause=0.02))
+    short = {"messages": [{"role": "user", "content": "word " * 30}], "stream": True}
+    with httpx.stream("POST", server.url + NVIDIA, json=short, timeout=20) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        server.server.should_exit = True
+        assert list(lines)[-2:] == ["data: [DONE]", ""]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.url + "/ping")
+
+
 class Hasty(PatientProtocol):
     """As in production, but with less patience."""
 
