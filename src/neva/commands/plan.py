@@ -110,4 +110,4 @@ def _show(found: dict[str, Any], gpus: int, memory: float) -> None:
     if found["fits"] is None:
         typer.echo(f"   nothing fits in {memory:g} GiB: more devices, --lora or a shorter row")
     elif not found["supported"]:
-        typer.echo("   this placement is not in this version of neva yet: it trains on one device")
+        typer.echo("   neva cannot shard yet: it trains with a whole copy on each device")

@@ -24,6 +24,7 @@ from neva.model.forward import PackedInputs
 from neva.model.weights import sha256_file
 from neva.prompts import TEMPLATES, Template
 from neva.train.features import cached_features
+from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
 
 ENOUGH_SEEN = 200  # samples before the share of broken ones is judged
@@ -86,9 +87,18 @@ class Feed:
             ),
         )
 
-    def attach(self, model: LlavaForConditionalGeneration, say: Callable[[str], None]) -> None:
+    def attach(
+        self,
+        model: LlavaForConditionalGeneration,
+        say: Callable[[str], None],
+        ranks: Ranks | None = None,
+    ) -> None:
         """Open the stream, over cached features of `model`'s tower where the recipe wants them."""
-        self._pictures = self._open_pictures(model, say)
+        ranks = ranks or Ranks()
+        for turn in range(2):  # the first rank fills the cache, the others find it full
+            if ranks.first == (turn == 0):
+                self._pictures = self._open_pictures(model, say)
+            ranks.wait()
         epochs = None if self.recipe.max_steps else self.recipe.epochs
         self._stream = BatchStream(
             self.records,
@@ -98,6 +108,8 @@ class Feed:
             self.recipe.row_tokens,
             seed=self.recipe.seed,
             epochs=epochs,
+            rank=ranks.rank,
+            world=ranks.world,
             workers=self.recipe.workers,
         )
         self._batches: Iterator[Batch] | None = None
@@ -129,17 +141,20 @@ class Feed:
         return len(self.records)
 
     def next_step(self) -> Step | None:
-        """The next step, or None when the data is over. Batches of broken samples are passed by."""
+        """This rank's share of the next step, or None when the data is over.
+
+        No rows if all its samples are broken.
+        """
         if self._batches is None:
             self._batches = iter(self._stream)
-        for batch in self._batches:
-            self.seen += len(batch.sample_ids) + len(batch.problems)
-            self.skipped += len(batch.problems)
-            if batch.problems:
-                self._judge(batch.problems, empty=not batch.rows)
-            if batch.rows:
-                return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids)
-        return None
+        batch = next(self._batches, None)
+        if batch is None:
+            return None
+        self.seen += len(batch.sample_ids) + len(batch.problems)
+        self.skipped += len(batch.problems)
+        if batch.problems:
+            self._judge(batch.problems, empty=not batch.rows)
+        return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids)
 
     def _judge(self, problems: Sequence[Problem], empty: bool) -> None:
         share = self.skipped / self.seen
@@ -171,10 +186,11 @@ class Feed:
         """Where the feed is, for a checkpoint."""
         return {"stream": self._stream.state_dict(), "skipped": self.skipped, "seen": self.seen}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`, before the first step."""
+    def restore(self, state: Mapping[str, Any], count: bool = True) -> None:
+        """The inverse of `state`, before the first step; one rank takes over what was counted."""
         self._stream.load_state_dict(state["stream"])
-        self.skipped, self.seen = int(state["skipped"]), int(state["seen"])
+        if count:
+            self.skipped, self.seen = int(state["skipped"]), int(state["seen"])
 
     def datasets(self) -> tuple[DatasetUsed, ...]:
         """The training files, for the provenance of what they made."""

@@ -15,6 +15,7 @@ from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import load_model
 from neva.train.cpu_attention import use_short_attention
 from neva.train.optimizer import MasterAdamW
+from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
 
 
@@ -34,8 +35,9 @@ class Outcome:
 class Learner:
     """A checkpoint made ready to learn by a recipe."""
 
-    def __init__(self, parent: Checkpoint, recipe: Recipe, device: str = "cpu") -> None:
-        self.parent, self.recipe = parent, recipe
+    def __init__(self, parent: Checkpoint, recipe: Recipe, ranks: Ranks | None = None) -> None:
+        self.parent, self.recipe, self.ranks = parent, recipe, ranks or Ranks()
+        device = self.ranks.device
         self.dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         self.model: LlavaForConditionalGeneration = load_model(parent, device, self.dtype)
         if device == "cpu":
@@ -77,14 +79,30 @@ class Learner:
                     module.training = True  # of this module only: its dropout stays off
 
     def learn(self, rows: Sequence[PackedInputs], share: float) -> Outcome:
-        """One optimiser step over `rows`, at `share` of the peak learning rate.
+        """One optimiser step over `rows` of all ranks, at `share` of the peak learning rate.
 
-        The loss is the mean over all supervised tokens of all rows, however they are packed.
+        The loss is the mean over all supervised tokens of all rows, however they are packed and
+        on however many ranks they lie.
         """
-        supervised = sum(supervised_tokens(row) for row in rows)
-        tokens = sum(len(row.ids) for row in rows)
+        mine = sum(supervised_tokens(row) for row in rows)
+        supervised, tokens = map(int, self.ranks.total([mine, sum(len(row.ids) for row in rows)]))
         if supervised == 0:
             return Outcome(math.nan, 0.0, 0, tokens, applied=False)
+        (total,) = self.ranks.total([self._backward(rows, supervised)])
+        norm = math.nan
+        if math.isfinite(total):
+            if self.ranks.world > 1:
+                self.ranks.add_up(self.optimizer.gradients())
+            norm = self.optimizer.clip(self.recipe.grad_clip)
+        applied = math.isfinite(norm)
+        if applied:
+            self.optimizer.step(share)
+        else:
+            self.optimizer.drop_gradients()
+        return Outcome(total / supervised, norm, supervised, tokens, applied)
+
+    def _backward(self, rows: Sequence[PackedInputs], supervised: int) -> float:
+        """Add this rank's gradients; its summed loss, not finite if a row's was not."""
         total = 0.0
         for row in rows:
             loss, _ = packed_forward(self.model, row, self.parent.pixels)
@@ -92,13 +110,7 @@ class Learner:
             if not math.isfinite(total):
                 break
             (loss / supervised).backward()  # type: ignore[no-untyped-call]
-        norm = self.optimizer.clip(self.recipe.grad_clip) if math.isfinite(total) else math.nan
-        applied = math.isfinite(norm)
-        if applied:
-            self.optimizer.step(share)
-        else:
-            self.optimizer.drop_gradients()
-        return Outcome(total / supervised, norm, supervised, tokens, applied)
+        return total
 
     @torch.no_grad()
     def judge(self, rows: Sequence[PackedInputs]) -> tuple[float, int]:

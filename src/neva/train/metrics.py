@@ -57,7 +57,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def environment(threads: int) -> dict[str, Any]:
+def environment(threads: int, processes: int = 1) -> dict[str, Any]:
     """Machine, versions and command line, for `environment.json`."""
     versions: dict[str, str | None] = {}
     for name in _PACKAGES:
@@ -69,6 +69,7 @@ def environment(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "processors": os.cpu_count(),
+        "processes": processes,
         "threads": threads,
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "packages": versions,

@@ -71,6 +71,13 @@ class MasterAdamW:
 
         return collect
 
+    def gradients(self) -> list[Tensor]:
+        """The gradient of every master, zero where there is none yet; for sums over ranks."""
+        for master in self.masters.values():
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
+        return [master.grad for master in self.masters.values() if master.grad is not None]
+
     def clip(self, limit: float) -> float:
         """Scale the gradients to a norm of at most `limit` (0: leave them); the norm before."""
         gradients = [m.grad for m in self.masters.values() if m.grad is not None]

@@ -120,8 +120,8 @@ def placements(shape: Shape, recipe: Recipe, devices: int) -> Iterator[Placement
     for recompute in dict.fromkeys((recipe.checkpointing, True)):
         tried = recipe.with_values(checkpointing=recompute)
         tail = ", recomputing activations" if recompute else ""
-        one = "a copy on each device (DDP)" if many else "one device"
-        yield Placement(one + tail, memory(shape, tried), supported=not many)
+        one = "a copy on each device (torchrun)" if many else "one device"
+        yield Placement(one + tail, memory(shape, tried), supported=True)
         if many:
             sharded = memory(shape, tried, devices)
             yield Placement(f"sharded over {devices} devices (FSDP2){tail}", sharded, False)

@@ -15,15 +15,15 @@ PLAIN_SECONDS = 10.0
 class RunProgress:
     """Shows the steps of a run. Use as a context manager."""
 
-    def __init__(self, title: str, total: int, done: int = 0) -> None:
-        self._console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    def __init__(self, title: str, total: int, done: int = 0, shown: bool = True) -> None:
+        self._console = Console(file=sys.stderr, soft_wrap=True, highlight=False, quiet=not shown)
         self._total = total
         self._title = title
         self._last = 0.0
         self._start = (time.monotonic(), done)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        if self._console.is_terminal:
+        if shown and self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(),
