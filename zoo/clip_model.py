@@ -142,6 +142,8 @@ def save(clip: CLIPModel, tokenizer: Tokenizer, folder: Path) -> None:
         unk_token=END,
         model_max_length=TEXT_TOKENS,
     ).save_pretrained(folder)
+    named = folder / "tokenizer_config.json"  # a class name that transformers 4 knows as well
+    named.write_text(named.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     processor = {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
