@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from neva.commands.cache import cache
 from neva.commands.finetune import finetune
 from neva.commands.pretrain import pretrain
 from neva.commands.training import resolve
@@ -30,7 +31,8 @@ def test_both_stages_one_after_the_other(
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     files = ["--data", data, "--images", pictures]
-    first = call(pretrain, parent.path, *files, "-o", one, "--max-steps", "2", *SMALL)
+    words = ["--max-steps", "2", "--licence", "CC0-1.0", *SMALL]
+    first = call(pretrain, parent.path, *files, "-o", one, *words)
     assert first.exit_code == 0, first.output
     assert first.stdout.strip() == str(one / "final")
     assert "2 steps, 8 samples" in first.stderr
@@ -43,6 +45,7 @@ def test_both_stages_one_after_the_other(
     assert made.provenance.stage == "finetuned"
     assert made.provenance.parents[0] == Checkpoint.open(one / "final").sha256
     assert [used.name for used in made.provenance.datasets] == ["train.json", "train.json"]
+    assert [used.licence for used in made.provenance.datasets] == ["CC0-1.0", ""]
     again = call(finetune, one / "final", *files, "-o", two, "--resume")
     assert again.exit_code == 0 and again.stdout.strip() == str(two / "final")
 
@@ -85,3 +88,17 @@ def test_a_checkpoint_with_missing_tensors_leaves_nothing(
     assert "multi_modal_projector.linear_2.weight" in str(result.exception)
     assert not (tmp_path / "run").exists()
     assert json.loads(data.read_text())
+
+
+def test_cache_fills_and_names_what_is_broken(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    words = [parent.path, "--data", data, "--images", pictures]
+    first = call(cache, *words, "--precision", "fp32")
+    assert first.exit_code == 0 and "10 images in" in first.stderr
+    again = call(cache, *words, "--precision", "fp32")
+    assert "caching" not in again.stderr and "10 images in" in again.stderr
+    broken = tmp_path / "broken.json"
+    broken.write_text(data.read_text().replace('"3.png"', '"gone.png"'))
+    result = call(cache, parent.path, "--data", broken, "--images", pictures)
+    assert result.exit_code == 1 and "gone.png" in result.stdout

@@ -159,6 +159,8 @@ def test_a_broken_image_is_skipped_and_counted(
     assert summary.skipped == 1
     with pytest.raises(DataError, match="No template is called"):
         train(QUICK.with_values(template="v9"), parent, file, pictures, tmp_path / "other")
+    with pytest.raises(DataError, match="speaks v1, and the recipe asks for chatml"):
+        train(TUNE.with_values(template="chatml"), parent, file, pictures, tmp_path / "other")
 
 
 def test_cached_features_teach_the_same(

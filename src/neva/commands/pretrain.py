@@ -13,6 +13,7 @@ DATA = typer.Option("--data", help="Training file in LLaVA's JSON; give it again
 IMAGES = typer.Option("--images", help="Folder that the records' image names start from.")
 OUT = typer.Option("--output", "-o", help="Run folder; the checkpoint will be in RUN/final.")
 RECIPE = typer.Option("--recipe", help="Start from a published recipe; `neva plan` lists them.")
+LICENCE = typer.Option("--licence", help="Licence of the data, kept in the checkpoint's neva.json.")
 RESUME = typer.Option("--resume", help="Go on with the run in the folder, exactly where it was.")
 
 
@@ -24,6 +25,7 @@ def pretrain(
     images: Annotated[Path | None, IMAGES] = None,
     recipe: Annotated[str | None, RECIPE] = None,
     resume: Annotated[bool, RESUME] = False,
+    licence: Annotated[list[str] | None, LICENCE] = None,
     **values: Any,
 ) -> None:
     """Stage 1: teach the projector to show the LM what CLIP sees. CLIP and LM stay as they are.
@@ -34,4 +36,4 @@ def pretrain(
 
     Example: neva pretrain model --data chat.json --images images -o run1 --batch-size 32
     """
-    train("pretrain", checkpoint, data, images, output, recipe, resume, values)
+    train("pretrain", checkpoint, data, images, output, recipe, resume, licence, values)

@@ -1,5 +1,6 @@
 """What `neva pretrain` and `neva finetune` share: the recipe in force, the run, the last words."""
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ def train(
     output: Path,
     name: str | None,
     resume: bool,
+    licences: list[str] | None,
     values: Mapping[str, Any],
 ) -> None:
     """Run one stage and print where its checkpoint is; exit 128 + signal when it was stopped."""
@@ -34,11 +36,13 @@ def train(
     from neva.train.loop import run
 
     disable_progress_bar()  # one bar on the terminal is enough
-    summary = run(recipe, checkpoint, data, images, output, resume=resume)
+    summary = run(recipe, checkpoint, data, images, output, resume, licences or ())
     if summary.stopped_by:
-        typer.echo(f"Stopped by {summary.stopped_by} after step {summary.steps}; ", err=True)
-        typer.echo("the same command with --resume goes on.", err=True)
+        words = f"Stopped by {summary.stopped_by} after step {summary.steps}"
+        typer.echo(f"{words}; the same command with --resume goes on.", err=True)
         raise typer.Exit(128 + summary.stop_signal)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks
+        return
     typer.echo(summary.sentence, err=True)
     sys.stdout.write(f"{summary.final}\n")
 

@@ -52,14 +52,28 @@ class Feed:
     flaws: list[Flaw]
     sha256: tuple[str, ...]
     counts: tuple[tuple[int, int], ...]
+    licences: tuple[str, ...]
     skipped: int = 0
     seen: int = 0
 
     @classmethod
     def open(
-        cls, recipe: Recipe, parent: Checkpoint, data: Sequence[Path], images: Path | None
+        cls,
+        recipe: Recipe,
+        parent: Checkpoint,
+        data: Sequence[Path],
+        images: Path | None,
+        licences: Sequence[str] = (),
     ) -> "Feed":
-        """Read and check the training files; DataError names file, record and remedy."""
+        """Read and check the training files; DataError names file, record and remedy.
+
+        `licences` are of the files in their order; one is for all of them.
+        """
+        if len(licences) not in (0, 1, len(data)):
+            raise DataError(
+                f"{len(licences)} licences for {len(data)} training files; give one for each in "
+                "the same order, or one for all."
+            )
         template = template_of(recipe, parent)
         entries = [scan_records(path) for path in data]
         usable = [entry for file in entries for entry in file if isinstance(entry, Record)]
@@ -85,6 +99,8 @@ class Feed:
                 (sum(isinstance(e, Record) for e in file), sum(isinstance(e, Flaw) for e in file))
                 for file in entries
             ),
+            licences=tuple(licences) * (len(data) if len(licences) == 1 else 1)
+            or ("",) * len(data),
         )
 
     def attach(
@@ -195,9 +211,11 @@ class Feed:
     def datasets(self) -> tuple[DatasetUsed, ...]:
         """The training files, for the provenance of what they made."""
         return tuple(
-            DatasetUsed(name=path.name, sha256=digest, samples=usable, skipped=flawed)
-            for path, digest, (usable, flawed) in zip(
-                self.data, self.sha256, self.counts, strict=True
+            DatasetUsed(
+                name=path.name, sha256=digest, licence=licence, samples=usable, skipped=flawed
+            )
+            for path, digest, licence, (usable, flawed) in zip(
+                self.data, self.sha256, self.licences, self.counts, strict=True
             )
         )
 
@@ -227,6 +245,12 @@ def template_of(recipe: Recipe, parent: Checkpoint) -> Template:
     if recipe.template not in TEMPLATES:
         raise DataError(
             f"No template is called {recipe.template!r}; the templates are {', '.join(TEMPLATES)}."
+        )
+    if recipe.stage == "finetune" and recipe.template != parent.template.name:
+        raise DataError(
+            f"{parent.path} speaks {parent.template.name}, and the recipe asks for "
+            f"{recipe.template}: use --template {parent.template.name}, or compose the checkpoint "
+            f"with --template {recipe.template}."
         )
     return TEMPLATES[recipe.template]
 

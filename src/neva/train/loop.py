@@ -37,9 +37,11 @@ def run(
     images: Path | None,
     out: Path,
     resume: bool = False,
+    licences: Sequence[str] = (),
 ) -> Summary:
     """Train `checkpoint` on LLaVA JSON files; what was made is in `out/final`.
 
+    `licences` of the files go into the checkpoint's provenance.
     NevaError for whatever the user can mend; a run that could not begin leaves no folder behind.
     """
     ranks = Ranks.join()
@@ -51,7 +53,7 @@ def run(
     parent = Checkpoint.open(checkpoint)
     if resume and (made := finished(out)):
         return made
-    feed = Feed.open(recipe, parent, data, images)
+    feed = Feed.open(recipe, parent, data, images, licences)
     before = newest(out / "checkpoints") if resume else None
     job = _open(recipe, parent, feed, out, before, ranks)
     try:
