@@ -164,6 +164,9 @@ def test_limits_of_a_request(house_of: Callable[..., House]) -> None:
     assert house.ask([{"type": "image_url", "image_url": data_uri(png())}] * 2).status_code == 200
     assert "5,000" in check(house.ask("x" * 5000), 413)
 
+    small = house_of(Settings(limits=Limits(pixels=100)))
+    check(small.ask([{"type": "image_url", "image_url": data_uri(png())}] * 3), 422)
+
     def pieces():
         yield b'{"messages": [{"role": "user", "content": "'
         for _ in range(10):

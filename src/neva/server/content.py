@@ -34,6 +34,7 @@ class Images:
     def __init__(self, owner: str, settings: Settings, assets: Assets) -> None:
         self._owner = owner
         self._limit = settings.limits.images
+        self._pixels = settings.limits.pixels
         self._assets = assets
         self._fetcher = Fetcher(settings.images_from)
         self._opened: list[RGBImage] = []
@@ -44,9 +45,13 @@ class Images:
         if number > self._limit:
             raise ApiError(422, f"at most {self._limit} images per request", "messages")
         try:
-            self._opened.append(self._open(ImageSource(url.strip())))
+            image = self._open(ImageSource(url.strip()))
         except ImageError as error:
             raise ApiError(error.status, f"image {number}: {error}", "messages") from None
+        self._pixels -= image.size[0] * image.size[1]
+        if self._pixels < 0:
+            raise ApiError(422, "the images have too many pixels together; send them smaller")
+        self._opened.append(image)
         return ImageSlot(number - 1)
 
     def all(self) -> tuple[RGBImage, ...]:

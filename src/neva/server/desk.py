@@ -4,7 +4,6 @@ Holds the engine, which may still be loading, and what all routes share.
 """
 
 import asyncio
-import functools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -103,9 +102,7 @@ class Desk:
             place = self.admission.place(choices)
             async with place:
                 self.metrics.queued(time.monotonic() - asked)
-                requests = await self.read(prepare)
-                self.metrics.read(len(requests[0].images), time.monotonic() - asked)
-                listener = Listener(await self._start(engine, requests))
+                listener = Listener(await self._start(engine, prepare))
                 loop = asyncio.get_running_loop()
                 alarm = loop.call_later(limits.answer_seconds, listener.cancel)
                 try:
@@ -118,9 +115,21 @@ class Desk:
                 self.metrics.refused()
             raise
 
-    async def _start(self, engine: Engine, requests: Sequence[Request]) -> list[Stream]:
-        """Hand `requests` to the engine; if we are cancelled meanwhile, its streams are too."""
-        work = functools.partial(engine.generate, requests)
+    async def _start(
+        self, engine: Engine, prepare: Callable[[], Sequence[Request]]
+    ) -> list[Stream]:
+        """Read and hand over, in one go: no more requests than readers hold decoded images.
+
+        If we are cancelled meanwhile, the engine's streams are too.
+        """
+
+        def work() -> list[Stream]:
+            began = time.monotonic()
+            requests = prepare()
+            metrics.read(len(requests[0].images), time.monotonic() - began)
+            return engine.generate(requests)
+
+        metrics = self.metrics
         started = asyncio.get_running_loop().run_in_executor(self._readers, work)
         try:
             return await asyncio.shield(started)

@@ -76,7 +76,7 @@ def server_for(app: FastAPI) -> Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=True,  # believed from this machine only, so a proxy's https is known
         timeout_keep_alive=75,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         lifespan="on",

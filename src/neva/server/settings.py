@@ -21,6 +21,8 @@ class Limits:
     """Most messages of one conversation, as on NVIDIA's sibling endpoints."""
     images: int = 16
     """Most images of one conversation."""
+    pixels: int = 100_000_000
+    """Most pixels of all its images together; three bytes each while they are read."""
     choices: int = 8
     """Largest `n` of one OpenAI request."""
     nvidia_max_tokens: int = 1024
