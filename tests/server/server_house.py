@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import httpx
 from echo_engine import EchoEngine, wait_until
 from PIL import Image
 from starlette.testclient import TestClient
@@ -16,6 +17,8 @@ from neva.server.app import create_app
 from neva.server.listen import Server, bind, server_for
 from neva.server.settings import Settings
 
+WEB = httpx.Client(verify=False, timeout=60)
+"""One client for all: making one reads a megabyte of certificates."""
 NVIDIA = "/v1/vlm/nvidia/neva-22b"
 CHAT = "/v1/chat/completions"
 

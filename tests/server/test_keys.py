@@ -4,11 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 import typer
 from echo_engine import EchoEngine, wait_until
-from server_house import NVIDIA, House, Live
+from server_house import NVIDIA, WEB, House, Live
 from typer.testing import CliRunner
 
 from neva.commands.key import key
@@ -158,9 +157,9 @@ def test_so_many_at_once(live: Callable[..., Live]) -> None:
     server = live(EchoEngine(pause=0.02), Settings(keys=keys))
     long = {"messages": [{"role": "user", "content": "word " * 300}], "stream": True}
     url = server.url + NVIDIA
-    with httpx.stream("POST", url, json=long, headers=bearer("a")) as first:
+    with WEB.stream("POST", url, json=long, headers=bearer("a")) as first:
         lines = first.iter_lines()
         next(lines)
-        assert httpx.post(url, json=HI, headers=bearer("a")).status_code == 429
-        assert httpx.post(url, json=HI, headers=bearer("b")).status_code == 200
-    assert wait_until(lambda: httpx.post(url, json=HI, headers=bearer("a")).status_code == 200)
+        assert WEB.post(url, json=HI, headers=bearer("a")).status_code == 429
+        assert WEB.post(url, json=HI, headers=bearer("b")).status_code == 200
+    assert wait_until(lambda: WEB.post(url, json=HI, headers=bearer("a")).status_code == 200)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from echo_engine import EchoEngine, heard_as, wait_until
-from server_house import CHAT, NVIDIA, Live
+from server_house import CHAT, NVIDIA, WEB, Live
 
 from neva.engine.protocol import Chunk, Finish, Usage
 from neva.server.listening import Listener
@@ -36,35 +36,35 @@ def test_a_client_that_leaves_cancels_its_answer(live: Make, path: str, stream: 
             assert b"200 OK" in client.recv(100)
     assert wait_until(engine.streams[0].ended.is_set, 3)
     assert engine.streams[0].said[-1].finish == "cancelled"
-    metrics = httpx.get(f"{server.url}/metrics").text
+    metrics = WEB.get(f"{server.url}/metrics").text
     assert 'num_requests_running{model_name="echo"} 0.0' in metrics
 
 
 def test_a_client_that_leaves_the_line_frees_its_place(live: Make) -> None:
     engine = EchoEngine(pause=0.02)
     server = live(engine, Settings(limits=Limits(running=1, waiting=1)))
-    with httpx.stream("POST", server.url + NVIDIA, json={**LONG, "stream": True}) as first:
+    with WEB.stream("POST", server.url + NVIDIA, json={**LONG, "stream": True}) as first:
         lines = first.iter_lines()  # kept: a dropped iterator closes the connection
         next(lines)
         with pytest.raises(httpx.ReadTimeout):  # it waits in line, and gives up
-            httpx.post(server.url + NVIDIA, json=LONG, timeout=0.2)
+            WEB.post(server.url + NVIDIA, json=LONG, timeout=0.2)
         text = 'waiting{model_name="echo"} 0.0'
-        assert wait_until(lambda: text in httpx.get(f"{server.url}/metrics").text)
+        assert wait_until(lambda: text in WEB.get(f"{server.url}/metrics").text)
     assert len(engine.streams) == 1, "the one that gave up was never begun"
 
 
 def test_a_full_house_answers_429(live: Make) -> None:
     server = live(EchoEngine(pause=0.02), Settings(limits=Limits(running=1, waiting=0)))
-    with httpx.stream("POST", server.url + NVIDIA, json={**LONG, "stream": True}) as first:
+    with WEB.stream("POST", server.url + NVIDIA, json={**LONG, "stream": True}) as first:
         lines = first.iter_lines()  # kept: a dropped iterator closes the connection
         next(lines)
-        refused = httpx.post(server.url + NVIDIA, json=LONG)
+        refused = WEB.post(server.url + NVIDIA, json=LONG)
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["type"] == "rate_limit_error"
-        assert "neva_requests_refused_total 1.0" in httpx.get(f"{server.url}/metrics").text
+        assert "neva_requests_refused_total 1.0" in WEB.get(f"{server.url}/metrics").text
     short = {"messages": [{"role": "user", "content": "Hi"}]}
-    assert wait_until(lambda: httpx.post(server.url + NVIDIA, json=short).status_code == 200)
+    assert wait_until(lambda: WEB.post(server.url + NVIDIA, json=short).status_code == 200)
 
 
 def test_many_at_once_each_get_their_own_answer(live: Make) -> None:
@@ -74,10 +74,10 @@ def test_many_at_once_each_get_their_own_answer(live: Make) -> None:
     def ask(number: int) -> bool:
         body = {"messages": [{"role": "user", "content": f"question {number}"}], "seed": number}
         if number % 2:
-            text = httpx.post(server.url + CHAT, json=body, timeout=20).json()
+            text = WEB.post(server.url + CHAT, json=body, timeout=20).json()
             said = text["choices"][0]["message"]["content"]
         else:
-            lines = httpx.post(server.url + CHAT, json={**body, "stream": True}, timeout=20).text
+            lines = WEB.post(server.url + CHAT, json={**body, "stream": True}, timeout=20).text
             events = [json.loads(e[6:]) for e in lines.split("\n\n") if e.startswith("data: {")]
             said = "".join(e["choices"][0]["delta"]["content"] for e in events)
         return f"'question {number}'" in said and f"seed={number}" in said
@@ -89,7 +89,7 @@ def test_many_at_once_each_get_their_own_answer(live: Make) -> None:
 
 def test_an_answer_that_takes_too_long_ends_with_what_it_has(live: Make) -> None:
     server = live(EchoEngine(pause=0.02), Settings(limits=Limits(answer_seconds=0.3)))
-    choice = httpx.post(server.url + NVIDIA, json=LONG).json()["choices"][0]
+    choice = WEB.post(server.url + NVIDIA, json=LONG).json()["choices"][0]
     assert choice["finish_reason"] == "length"
     assert choice["message"]["content"].startswith("system=None")
 
@@ -107,13 +107,13 @@ def test_a_body_that_never_comes_is_given_up(live: Make) -> None:
 def test_the_end_waits_for_answers_under_way(live: Make) -> None:
     server = live(EchoEngine(pause=0.02))
     short = {"messages": [{"role": "user", "content": "word " * 30}], "stream": True}
-    with httpx.stream("POST", server.url + NVIDIA, json=short, timeout=20) as answer:
+    with WEB.stream("POST", server.url + NVIDIA, json=short, timeout=20) as answer:
         lines = answer.iter_lines()
         next(lines)
         server.server.should_exit = True
         assert list(lines)[-2:] == ["data: [DONE]", ""]
     with pytest.raises(httpx.ConnectError):
-        httpx.get(server.url + "/ping")
+        WEB.get(server.url + "/ping")
 
 
 class Hasty(PatientProtocol):
@@ -160,8 +160,8 @@ def test_health_answers_while_images_are_read(live: Make) -> None:
 
     server = live(Stuck())
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(httpx.post, server.url + NVIDIA, json=LONG, timeout=30)
-        assert httpx.get(f"{server.url}/v1/health/ready", timeout=10).status_code == 200
+        asked = pool.submit(WEB.post, server.url + NVIDIA, json=LONG, timeout=30)
+        assert WEB.get(f"{server.url}/v1/health/ready", timeout=10).status_code == 200
         healthy.set()
         assert asked.result().status_code == 200
 

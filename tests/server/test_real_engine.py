@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from server_house import CHAT, NVIDIA, Live, data_uri, png, serving
+from server_house import CHAT, NVIDIA, WEB, Live, data_uri, png, serving
 
 from neva.engine import open_engine
 from neva.engine.openvino_engine import OpenVinoEngine
@@ -36,7 +35,7 @@ def body(colour: int, **fields: Any) -> dict[str, Any]:
 
 
 def whole(real: Live, colour: int, path: str = CHAT, **fields: Any) -> dict[str, Any]:
-    response = httpx.post(real.url + path, json=body(colour, **fields), timeout=60)
+    response = WEB.post(real.url + path, json=body(colour, **fields), timeout=60)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
@@ -49,7 +48,7 @@ def text_of(answer: dict[str, Any]) -> str:
 @pytest.mark.parametrize("path", [NVIDIA, CHAT])
 def test_streamed_is_whole(real: Live, path: str) -> None:
     answer = whole(real, 1, path)
-    lines = httpx.post(real.url + path, json=body(1, stream=True), timeout=60).text.split("\n\n")
+    lines = WEB.post(real.url + path, json=body(1, stream=True), timeout=60).text.split("\n\n")
     assert lines[-2:] == ["data: [DONE]", ""]
     events = [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
     assert "".join(e["choices"][0]["delta"]["content"] for e in events) == text_of(answer)
@@ -80,13 +79,13 @@ def test_stop_and_length(real: Live) -> None:
 
 def test_what_does_not_fit_is_a_sentence(real: Live) -> None:
     long = {"messages": [{"role": "user", "content": "a" * 600}]}
-    refused = httpx.post(real.url + NVIDIA, json=long)
+    refused = WEB.post(real.url + NVIDIA, json=long)
     assert refused.status_code == 422
     assert "context" in refused.json()["detail"] or "shorten" in refused.json()["detail"]
 
 
 def test_the_card_with_no_content(real: Live) -> None:
-    answer = httpx.post(
+    answer = WEB.post(
         real.url + NVIDIA, json={"messages": [{"role": "user", "content": ""}]}, timeout=60
     )
     assert answer.status_code == 200, answer.text
@@ -94,12 +93,12 @@ def test_the_card_with_no_content(real: Live) -> None:
 
 def test_a_client_that_leaves_frees_the_engine(real: Live) -> None:
     long = body(7, stream=True, max_tokens=400, temperature=0)
-    with httpx.stream("POST", real.url + CHAT, json=long, timeout=60) as response:
+    with WEB.stream("POST", real.url + CHAT, json=long, timeout=60) as response:
         lines = response.iter_lines()
         next(lines)
     quiet = threading.Event()
     for _ in range(100):
-        if 'num_requests_running{model_name="tiny"} 0.0' in httpx.get(real.url + "/metrics").text:
+        if 'num_requests_running{model_name="tiny"} 0.0' in WEB.get(real.url + "/metrics").text:
             break
         quiet.wait(0.02)
     else:
@@ -115,9 +114,9 @@ def test_a_killed_engine_process_is_told_and_comes_back(checkpoint: Path, tmp_pa
         with serving(engine, Settings(data=tmp_path)) as live:
             before = whole(live, 1)
             said = {"input": "Hi", "max_output_tokens": 4}
-            stored = httpx.post(live.url + "/v1/responses", json=said, timeout=60).json()
+            stored = WEB.post(live.url + "/v1/responses", json=said, timeout=60).json()
             long = body(2, stream=True, max_tokens=450, temperature=0)
-            with httpx.stream("POST", live.url + CHAT, json=long, timeout=60) as response:
+            with WEB.stream("POST", live.url + CHAT, json=long, timeout=60) as response:
                 lines = response.iter_lines()
                 next(lines)
                 os.kill(engine.pid, signal.SIGKILL)
@@ -126,14 +125,14 @@ def test_a_killed_engine_process_is_told_and_comes_back(checkpoint: Path, tmp_pa
             assert "started again" in rest[-1]["error"]["message"]
             assert text_of(whole(live, 1)) == text_of(before)
             more = {**said, "previous_response_id": stored["id"]}
-            answer = httpx.post(live.url + "/v1/responses", json=more, timeout=60)
+            answer = WEB.post(live.url + "/v1/responses", json=more, timeout=60)
             assert answer.status_code == 200, answer.text
     finally:
         engine.close()
 
 
 def test_models_tell_the_truth(real: Live) -> None:
-    (model,) = httpx.get(real.url + "/v1/models").json()["data"]
+    (model,) = WEB.get(real.url + "/v1/models").json()["data"]
     assert model["id"] == "tiny"
     assert model["max_model_len"] == 512
     assert model["neva"]["image_tokens"] == 16

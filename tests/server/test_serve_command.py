@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from echo_engine import wait_until
+from server_house import WEB
 
 KEY = "nvapi-test-0123456789"
 HERE = Path(__file__).parent
@@ -49,7 +50,7 @@ def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     def ready() -> bool:
         assert process.poll() is None, process.communicate()[1]
         try:
-            return httpx.get(f"{url}/v1/health/ready").status_code == 200
+            return WEB.get(f"{url}/v1/health/ready").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -100,7 +101,7 @@ def test_node_snippet(served: str, tmp_path: Path) -> None:
 
 
 def test_a_wrong_key_is_refused(served: str) -> None:
-    answer = httpx.get(f"{served}/v1/models", headers={"authorization": "Bearer wrong"})
+    answer = WEB.get(f"{served}/v1/models", headers={"authorization": "Bearer wrong"})
     assert answer.status_code == 401
 
 
