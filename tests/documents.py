@@ -68,6 +68,8 @@ def commands(path: Path) -> Iterator[Command]:
                 continue
             while words and ASSIGNMENT.fullmatch(words[0]):
                 words = words[1:]
+            if "neva.cli" in words:  # by torchrun
+                words = ["neva", *words[words.index("neva.cli") + 1 :]]
             if words:
                 yield Command(str(path.relative_to(ROOT)), tuple(words))
 

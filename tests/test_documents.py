@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,28 @@ def parses(words: tuple[str, ...]) -> str | None:
 @pytest.mark.parametrize("command", [c for c in TYPED if is_neva(c.words)], ids=str)
 def test_commands_in_blocks_parse(command: Command) -> None:
     assert parses(command.words[1:]) is None
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
+def test_recipes_fit_the_template_composed_before_them(path: Path) -> None:
+    """A finetune whose recipe speaks another template than its checkpoint is refused."""
+    from neva.train.recipes import recipe
+
+    composed = None
+    for words in (command.words for command in commands(path) if is_neva(command.words)):
+        options = dict(pairwise(words))
+        if words[1] == "compose":
+            composed = options.get("--template", "v1")
+        elif words[1] == "finetune" and "--recipe" in options and composed:
+            assert recipe(options["--recipe"], "finetune").template in (None, composed), words
+
+
+def test_help_names_the_precisions_that_there_are() -> None:
+    from neva.engine.precision import PRECISIONS
+
+    (option,) = (p for p in cli.load("serve").params if p.name == "precision")
+    assert [name for name in PRECISIONS if name not in option.help] == []
+    assert re.findall(r"int4", option.help) == []
 
 
 def named_verbs(text: str) -> set[str]:
