@@ -10,11 +10,16 @@ and the same samples in the same order:
     hf llava     Trainer + LlavaForConditionalGeneration as LLaVA trains: padded batches, all
                  logits, bf16 autocast over fp32 weights, activation checkpointing
     hf lean      the same without activation checkpointing
+    trl          TRL's SFTTrainer with its chunked loss over supervised positions, without
+                 activation checkpointing; left out where trl is not installed. It needs an
+                 environment of its own, or `pip install --target DIR --no-deps trl datasets ...`
+                 and PYTHONPATH=DIR
 
 The first step of each is a warm-up and is not counted. What fills the cache is told apart.
 """
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
@@ -29,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-CONTENDERS = ("neva", "neva live", "hf llava", "hf lean")
+CONTENDERS = ("neva", "neva live", "hf llava", "hf lean", "trl")
 VISION: dict[str, dict[str, int]] = {
     "nano": {"size": 96, "patch": 16, "width": 192, "layers": 6, "heads": 6},
     "vit-b32": {"size": 224, "patch": 32, "width": 768, "layers": 12, "heads": 12},
@@ -179,10 +184,10 @@ def run_ours(job: Job, cache: bool) -> dict[str, Any]:
     }
 
 
-def run_peer(job: Job, recompute: bool) -> dict[str, Any]:
-    """Hugging Face's Trainer over the same samples in the same order."""
+def run_peer(job: Job, recompute: bool, trl: bool = False) -> dict[str, Any]:
+    """Hugging Face's Trainer, or TRL's, over the same samples in the same order."""
     import torch
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import AutoProcessor, Trainer, TrainerCallback, TrainingArguments
 
     from neva.model import Checkpoint
     from neva.model.keys import PROJECTOR, VISION, disk_name
@@ -220,7 +225,22 @@ def run_peer(job: Job, recompute: bool) -> dict[str, Any]:
             if "loss" in logs:
                 clock["losses"].append(float(logs["loss"]))
 
-    arguments = TrainingArguments(
+    trained_on: Any = samples
+    collate: Any = _collate
+    kinds: tuple[Any, Any, dict[str, Any], dict[str, Any]] = (Trainer, TrainingArguments, {}, {})
+    if trl:
+        from datasets import Dataset
+        from datasets.table import InMemoryTable
+        from trl import SFTConfig, SFTTrainer
+
+        places = InMemoryTable.from_pydict({"at": list(range(len(samples)))})
+        trained_on = Dataset(places, fingerprint="places")
+        collate = _Rows(samples)
+        processor = {"processing_class": AutoProcessor.from_pretrained(job.model)}
+        more = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
+        kinds = (SFTTrainer, SFTConfig, processor, more)
+    trainer_class, arguments_class, inputs, more = kinds
+    arguments = arguments_class(
         output_dir=str(job.work / "peer"),
         per_device_train_batch_size=job.batch_size,
         max_steps=job.steps,
@@ -240,13 +260,15 @@ def run_peer(job: Job, recompute: bool) -> dict[str, Any]:
         disable_tqdm=True,
         remove_unused_columns=False,
         train_sampling_strategy="sequential",
+        **more,
     )
-    trainer = Trainer(
+    trainer = trainer_class(
         model=model,
         args=arguments,
-        train_dataset=samples,
-        data_collator=_collate,
+        train_dataset=trained_on,
+        data_collator=collate,
         callbacks=[Clock()],
+        **inputs,
     )
     trainer.train()
     supervised = [int((s["labels"][1:] != -100).sum()) for s in samples.targets]
@@ -320,12 +342,22 @@ def _collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+class _Rows:
+    """TRL takes a `datasets` table only: of places, which its workers turn into our samples."""
+
+    def __init__(self, samples: _Samples) -> None:
+        self.samples = samples
+
+    def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Any]:
+        return _collate([self.samples[row["at"]] for row in rows])
+
+
 def measure(job: Job, contender: str) -> dict[str, Any]:
     """Run one contender in this process."""
     if contender.startswith("neva"):
         found = run_ours(job, cache=contender == "neva")
     else:
-        found = run_peer(job, recompute=contender == "hf llava")
+        found = run_peer(job, recompute=contender == "hf llava", trl=contender == "trl")
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return found
 
@@ -359,7 +391,8 @@ def main() -> None:
     prepare(job)
     print(f"{job.shape}, {job.stage}, {job.steps} steps of {job.batch_size} samples")
     print("contender  samples/s supervised/s    wait  peak GiB first loss  last loss  outside s")
-    for contender in o.only or CONTENDERS:
+    known = [c for c in CONTENDERS if c != "trl" or importlib.util.find_spec("trl")]
+    for contender in o.only or known:
         command = [sys.executable, __file__, *sys.argv[1:], "--measure", contender]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
