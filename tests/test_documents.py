@@ -2,7 +2,10 @@
 
 import ast
 import dataclasses
+import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -251,3 +254,35 @@ def test_the_endpoints_told_are_the_servers() -> None:
     assert {pair for pair in real if pair not in told} == set(), "not in docs/serving.md"
     pages = {("GET", p) for p in ("/", "/docs", "/openapi.json", "/metrics", "/health", "/ping")}
     assert told - real - pages == set(), "in docs/serving.md only"
+
+
+# The manual, followed
+
+
+@pytest.mark.slow
+def test_the_training_manual_can_be_followed(tmp_path: Path) -> None:
+    """Its first commands, on its own records, with tiny models in the place of CLIP and Llama."""
+    sys.path.append(str(ROOT / "tests" / "model"))
+    from PIL import Image
+    from small import write_clip, write_language
+
+    manual = ROOT / "docs" / "training.md"
+    write_clip(tmp_path / "clip-vit-large-patch14-336")
+    write_language(tmp_path / "llama-2-7b-chat", "llama")
+    for name, code in zip(("chat.json", "instruct.json"), fences(manual, "json"), strict=False):
+        (tmp_path / name).write_text(f"[{code}]")
+    for name in ("images/00007.jpg", "images/a.png", "images/b/c.png", "picture.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 16), "red").save(tmp_path / name)
+    short = ["--max-steps", "2"]
+    small = {"pretrain": short, "finetune": short, "chat": ["--max-tokens", "8"]}
+    said = ""
+    for line in fences(manual, "bash")[0].splitlines():
+        verb, *options = shlex.split(line)[1:]
+        words = [sys.executable, "-m", "neva.cli", verb, *options, *small.get(verb, [])]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        said += done.stdout
+    assert "No problems." in said
+    assert (tmp_path / "stage2" / "final" / "neva.json").is_file()

@@ -148,21 +148,32 @@ def test_no_file_is_too_large_for_its_host() -> None:
     assert large == set()
 
 
-# README's request, sent
+# The documents' requests, sent
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_readmes_curl_is_answered(tmp_path: Path) -> None:
+def sent(path: Path, word: str, folder: Path) -> str:
+    """What the shell block with `word` prints, asked of the test double instead of port 8000."""
     sys.path.append(str(ROOT / "tests" / "server"))
     from echo_engine import EchoEngine
     from server_house import png, serving
 
-    (script,) = (code for code in fences(README, "bash") if "curl" in code)
-    (tmp_path / "picture.png").write_bytes(png(8, 6))
+    (script,) = (code for code in fences(path, "bash") if word in code)
+    (folder / "picture.png").write_bytes(png(8, 6))
     with serving(EchoEngine()) as live:
         code = script.replace("http://127.0.0.1:8000", live.url)
         assert code != script
-        done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(["bash", "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)["choices"][0]["message"]["content"]
-    assert "[(8, 6) [255, 0, 0]] '\\nWhat is this?'" in answer
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_readmes_curl_is_answered(tmp_path: Path) -> None:
+    said = json.loads(sent(README, "curl", tmp_path))["choices"][0]["message"]["content"]
+    assert "[(8, 6) [255, 0, 0]] '\\nWhat is this?'" in said
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_manuals_conversation_goes_on(tmp_path: Path) -> None:
+    said = sent(ROOT / "docs" / "serving.md", "previous_response_id", tmp_path)
+    assert "My name is Ann." in json.loads(said)["output"][0]["content"][0]["text"]
