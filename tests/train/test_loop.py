@@ -148,8 +148,12 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert left == (["thesis.txt"] if kind == "taken" else [])
 
 
-def test_a_broken_image_is_skipped_and_counted(
-    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+def test_a_broken_image_is_skipped_named_and_counted(
+    parent: Checkpoint,
+    data: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     records = json.loads(data.read_text())
     records[3]["image"] = "missing.png"
@@ -157,6 +161,13 @@ def test_a_broken_image_is_skipped_and_counted(
     file.write_text(json.dumps(records))
     summary = train(QUICK.with_values(max_bad_share=0.5), parent, file, pictures, tmp_path / "run")
     assert summary.skipped == 1
+    lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (event,) = [line for line in lines if line.get("event") == "skipped"]
+    assert event["samples"] == ["sample-3"] and "missing.png" in event["why"]
+    assert "skipped sample 'sample-3'" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"1 of 24 records .*'sample-3': .*missing.png"):
+        train(QUICK.with_values(max_bad_share=0.01), parent, file, pictures, tmp_path / "strict")
+    assert not (tmp_path / "strict").exists()
     with pytest.raises(DataError, match="No template is called"):
         train(QUICK.with_values(template="v9"), parent, file, pictures, tmp_path / "other")
     with pytest.raises(DataError, match="speaks v1, and the recipe asks for chatml"):

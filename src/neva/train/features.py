@@ -6,7 +6,8 @@ what its pretrain has cached, and another tower never does.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,29 @@ from numpy.typing import NDArray
 from transformers import LlavaForConditionalGeneration
 
 from neva.cachedir import cache_dir
-from neva.data.batch import ImageFolder, Problem
+from neva.data.batch import ImageFolder, Picture, Problem
 from neva.data.features import FeatureCache, Plan, cache_key
+from neva.errors import ImageError
 from neva.model import Checkpoint, read_tensors
 from neva.model.arrays import as_array
 from neva.model.features import image_features
 from neva.model.keys import VISION
 
 _SETTINGS = ("vision_config", "vision_feature_layer", "vision_feature_select_strategy")
+
+
+@dataclass(frozen=True)
+class CachedPictures:
+    """Features by image name; an image that could not be read says why."""
+
+    cache: FeatureCache
+    broken: Mapping[str, str]
+
+    def __call__(self, name: str) -> Picture:
+        """The picture's features. Raises ImageError or DataError, naming the file."""
+        if name in self.broken:
+            raise ImageError(self.broken[name])
+        return self.cache(name)
 
 
 def tower_identity(checkpoint: Checkpoint, dtype: torch.dtype) -> str:

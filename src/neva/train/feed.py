@@ -23,7 +23,7 @@ from neva.model.arrays import as_tensor
 from neva.model.forward import PackedInputs
 from neva.model.weights import sha256_file
 from neva.prompts import TEMPLATES, Template
-from neva.train.features import cached_features
+from neva.train.features import CachedPictures, cached_features
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
 
@@ -36,6 +36,8 @@ class Step:
 
     rows: tuple[PackedInputs, ...]
     sample_ids: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+    """Samples that were skipped, and why."""
 
 
 @dataclass
@@ -138,9 +140,21 @@ class Feed:
         if not self.recipe.feature_cache:
             return ImageFolder(self.images, self.parent.pixels)
         names = [name for r in (*self.records, *self.validation) for name in r.images]
-        # An image that cannot be read is not in the cache: its samples are skipped as they come.
-        cache, _ = cached_features(model, self.parent, self.images, names, say)
-        return cache
+        cache, problems = cached_features(model, self.parent, self.images, names, say)
+        broken = {problem.sample: problem.sentence for problem in problems}
+        self._judge_images(broken)
+        return CachedPictures(cache, broken)
+
+    def _judge_images(self, broken: Mapping[str, str]) -> None:
+        """With a cache, every image has been looked at: too many broken ones end the run now."""
+        lost = [r for r in self.records if not broken.keys().isdisjoint(r.images)]
+        if len(lost) > self.recipe.max_bad_share * len(self.records):
+            why = next(broken[name] for name in lost[0].images if name in broken)
+            raise DataError(
+                f"{len(lost)} of {len(self.records)} records have an image that cannot be used, "
+                f"more than max_bad_share allows ({self.recipe.max_bad_share:.0%}). The first is "
+                f"{lost[0].id!r}: {why} Run `neva check`."
+            )
 
     def _encoding(self) -> Encoding:
         return Encoding(
@@ -170,7 +184,7 @@ class Feed:
         self.skipped += len(batch.problems)
         if batch.problems:
             self._judge(batch.problems, empty=not batch.rows)
-        return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids)
+        return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids, batch.problems)
 
     def _judge(self, problems: Sequence[Problem], empty: bool) -> None:
         share = self.skipped / self.seen

@@ -10,6 +10,7 @@ from neva.train.learner import Outcome
 from neva.train.metrics import peak_memory
 
 MOST_FAILED_STEPS = 5  # in a row, with a loss or gradient that is not finite
+MOST_NAMED = 10  # skipped samples named on the terminal
 BEFORE_SPIKES = 20  # steps without a judgement: the first losses fall fast
 
 
@@ -17,6 +18,7 @@ def report(
     job: Run, step: Step, outcome: Outcome, share: float, seconds: float, waited: float
 ) -> None:
     """Count a step, watch its loss, and write its line."""
+    _name_skipped(job, step)
     _watch(job, step, outcome)
     (samples,) = job.ranks.total([len(step.sample_ids)])
     job.tally.add(int(samples), outcome, seconds, waited)
@@ -25,6 +27,15 @@ def report(
         job.write(line)
     if math.isfinite(outcome.loss):
         job.progress.step(line)
+
+
+def _name_skipped(job: Run, step: Step) -> None:
+    """Every skipped sample stands in the metrics, the first of a run also on the terminal."""
+    for number, problem in enumerate(step.problems, job.feed.skipped - len(step.problems)):
+        event = {"event": "skipped", "step": job.done}
+        job.write({**event, "samples": [problem.sample], "why": problem.sentence})
+        if number < MOST_NAMED:
+            job.progress.say(f"skipped sample {problem.sample!r}: {problem.sentence}")
 
 
 def check_first(step: Step) -> None:
