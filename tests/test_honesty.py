@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -92,6 +93,45 @@ def test_torch_is_imported_where_the_plan_says() -> None:
     assert {name for name in real if not listed.fullmatch(name)} == set(), "not in architecture.md"
     for pattern in listed.pattern.split("|"):
         assert any(re.fullmatch(pattern, name) for name in real), f"{pattern} needs no torch"
+
+
+def above() -> dict[str, set[str]]:
+    """Room -> the rooms above it, from architecture.md's "`a, b` < `c` < `d`"."""
+    (said,) = re.findall(r"from the ground up:(.*?)\n\n", HOUSE.read_text(), re.S)
+    over: dict[str, set[str]] = defaultdict(set)
+    for chain in said.split(";"):
+        floors = [re.findall(r"\w+", floor) for floor in chain.split("<")]
+        for level, rooms in enumerate(floors):
+            for room in rooms:
+                over[room] |= {name for floor in floors[level + 1 :] for name in floor}
+    for _ in over:  # what is above a room above is above too
+        for room in [*over]:
+            over[room] |= {name for upper in over[room] for name in over[upper]}
+    return over
+
+
+def test_no_room_knows_a_room_above_it() -> None:
+    over = above()
+    assert "cli" in over["errors"] and "train" in over["model"] and "server" not in over["train"]
+    found = set()
+    for path in MODULES:
+        room = dotted(path).split(".")[1:2]
+        for node in ast.walk(tree(path)):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            used = {name.split(".")[1] for name in names if name.startswith("neva.")}
+            if room and used & over[room[0]]:
+                found.add(f"{dotted(path)} knows {used & over[room[0]]}")
+    assert found == set()
+
+
+def test_every_room_is_in_the_plan() -> None:
+    plan = HOUSE.read_text()
+    rooms = {path.name for path in SRC.iterdir() if (path / "__init__.py").is_file()}
+    assert {room for room in rooms if f"\n| `{room}` |" not in plan} == set()
 
 
 PICKLES = ("torch.load", "torch.save", "np.load", "numpy.load")
