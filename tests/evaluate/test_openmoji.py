@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from neva.errors import DataError
-from neva.evaluate import TASKS
-from neva.evaluate.openmoji import bare, half
+from neva.evaluate import TASKS, Judged
+from neva.evaluate.normalise import bare
+from neva.evaluate.openmoji import half
+from neva.evaluate.report import confusion
 from neva.images import read_image
 
 TASK = TASKS["openmoji"]
@@ -73,6 +75,17 @@ def test_names_that_count(package: Path) -> None:
 def test_floor_is_the_best_constant(package: Path) -> None:
     floor = TASK.floor(TASK.load(package))
     assert floor["accuracy"] == 50.0
+    assert {floor["group.flags"], floor["group.objects"]} == {0.0, 100.0}
+
+
+def test_groups_have_counts_and_a_confusion_table(package: Path) -> None:
+    goggles, france = TASK.load(package)
+    said = [(goggles, "France"), (france, "flag of France"), (goggles, "fog")]
+    judged = [Judged(item, text, *TASK.judge(item, text)) for item, text in said]
+    figures = TASK.metrics(judged)
+    assert (figures["group.objects"], figures["n.objects"]) == (0.0, 2)
+    assert (figures["group.flags"], figures["n.flags"]) == (100.0, 1)
+    assert confusion(judged) == (["flags", "objects"], [[1, 0, 0], [1, 0, 1]])
 
 
 def test_half_ignores_variation_selectors() -> None:

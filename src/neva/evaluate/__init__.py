@@ -16,7 +16,9 @@ from neva.evaluate.partial import Partial
 from neva.evaluate.pope import POPE
 from neva.evaluate.report import Report
 from neva.evaluate.runner import Asking, Watch, run, unwatched
+from neva.evaluate.scenes import Scenes
 from neva.evaluate.scienceqa import ScienceQA
+from neva.evaluate.stamps import Stamps
 from neva.evaluate.task import Item, Judged, Task, spread, verify
 from neva.evaluate.vqav2 import TextVQA, VQAv2
 
@@ -27,6 +29,8 @@ TASKS: Mapping[str, Task] = {
     for task in (
         EasyVQA(),
         OpenMoji(),
+        Scenes(),
+        Stamps(),
         VQAv2(),
         TextVQA(),
         TextVQA(name="textvqa-ocr", summary=OCR_SUMMARY, ocr=True),

@@ -29,6 +29,8 @@ NUMBERS = {word: str(value) for value, word in enumerate(NUMBER_WORDS)} | {"none
 
 ARTICLES = frozenset({"a", "an", "the"})
 
+OPENINGS = ("it is ", "this is ", "it's ", "that is ")
+
 # Contractions as they should read. A word that lacks one apostrophe gets it back. Not listed: what
 # is a word of its own without it (its, were, well, shed).
 CONTRACTIONS = """
@@ -59,6 +61,14 @@ def normalise(text: str) -> str:
     words = strip_marks(flat).lower().split()
     numbered = (NUMBERS.get(word, word) for word in words)
     return " ".join(REPAIRED.get(word, word) for word in numbered if word not in ARTICLES)
+
+
+def bare(text: str) -> str:
+    """Normalised, without an opening like "it is a" and without colons."""
+    words = normalise(text.replace(":", " ").replace("’", "'"))
+    for opening in OPENINGS:
+        words = words.removeprefix(opening)
+    return words
 
 
 def strip_marks(text: str) -> str:

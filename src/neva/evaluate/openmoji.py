@@ -11,16 +11,16 @@ drawings ("dev") may be used to choose recipes; the other ("report") is for repo
 """
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neva.errors import DataError
+from neva.cachedir import cache_dir
 from neva.evaluate.files import field, folder, read_json
-from neva.evaluate.normalise import normalise
+from neva.evaluate.normalise import bare
+from neva.evaluate.svg import render, write_once
 from neva.evaluate.task import Item, Judged, accuracy, percent
 
 TABLE = Path("data") / "openmoji.json"
@@ -28,7 +28,6 @@ SVGS = Path("color") / "svg"
 PNGS = Path("color") / "png"
 WIDTH = 256
 NATION = "flag: "
-OPENINGS = ("it is ", "this is ", "it's ", "that is ")
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,7 @@ class OpenMoji:
 
     def load(self, data: Path | None) -> list[Item]:
         """1,923 drawings, drawn if need be."""
-        root = folder(self.name, data, f"{TABLE} and {SVGS}/ (npm package openmoji, unpacked)")
-        path = root / TABLE
-        rows = [row for row in read_json(path) if wanted(row, str(path))]
+        root, rows = read_table(self.name, data)
         drawn = root / PNGS if (root / PNGS).is_dir() else draw(root, rows)
         return [self.item(row, drawn) for row in rows]
 
@@ -76,13 +73,21 @@ class OpenMoji:
             for value in sorted({str(one.item.facts[key]) for one in judged}):
                 members = [one.credit for one in judged if one.item.facts[key] == value]
                 figures[f"{key}.{value}"] = percent(members)
+                figures[f"n.{value}"] = float(len(members))
         return figures
 
     def floor(self, items: Sequence[Item]) -> dict[str, float]:
         """The best single answer to all of them, chosen by looking at the answers."""
         counts = Counter(name for item in items for name in {bare(gold) for gold in item.golds})
         best = min(counts, key=lambda name: (-counts[name], name))
-        return accuracy([Judged(item, best, best, self.judge(item, best)[1]) for item in items])
+        return self.metrics([Judged(item, best, *self.judge(item, best)) for item in items])
+
+
+def read_table(task: str, data: Path | None) -> tuple[Path, list[dict[str, Any]]]:
+    """The package's folder and the rows of its table that are asked about."""
+    root = folder(task, data, f"{TABLE} and {SVGS}/ (npm package openmoji, unpacked)")
+    path = root / TABLE
+    return root, [row for row in read_json(path) if wanted(row, str(path))]
 
 
 def wanted(row: Any, where: str) -> bool:
@@ -102,14 +107,6 @@ def nation_names(annotation: str) -> tuple[str, ...]:
     return (annotation, nation, f"flag of {nation}", f"flag {nation}", f"{nation} flag")
 
 
-def bare(text: str) -> str:
-    """Normalised, without an opening like "it is a" and without colons."""
-    words = normalise(text.replace(":", " ").replace("’", "'"))
-    for opening in OPENINGS:
-        words = words.removeprefix(opening)
-    return words
-
-
 def half(hexcode: str) -> str:
     """ "report" or "dev", by a hash of the code point without variation selectors."""
     parts = (part.lstrip("0") for part in hexcode.lower().split("-"))
@@ -119,38 +116,15 @@ def half(hexcode: str) -> str:
 
 def draw(root: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """Draw what the cache lacks; the folder of the PNG files."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    place = cache / "neva" / f"openmoji-{digest(root)}-{WIDTH}"
+    place = cache_dir() / f"openmoji-{digest(root)}-{WIDTH}"
     place.mkdir(parents=True, exist_ok=True)
     for row in rows:
         target = place / f"{row['hexcode']}.png"
         if not target.is_file():
-            aside = target.with_suffix(".part")
-            aside.write_bytes(render(root / SVGS / f"{row['hexcode']}.svg"))
-            aside.rename(target)
+            write_once(target, render(root / SVGS / f"{row['hexcode']}.svg", WIDTH))
     return place
 
 
 def digest(root: Path) -> str:
     """The table's identity, so that two versions never share drawings."""
     return hashlib.sha256((root / TABLE).read_bytes()).hexdigest()[:12]
-
-
-def render(path: Path) -> bytes:
-    """An SVG as PNG on white, WIDTH pixels wide."""
-    try:
-        import resvg_py
-    except ModuleNotFoundError:
-        raise DataError(
-            "openmoji's SVGs need resvg to be drawn: pip install 'neva-vlm[eval]' or resvg_py, "
-            f"or put PNG files into {PNGS}/."
-        ) from None
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; unpack the whole openmoji package.")
-    try:
-        drawn = resvg_py.svg_to_bytes(
-            svg_path=str(path), width=WIDTH, background="white", skip_system_fonts=True
-        )
-        return bytes(drawn)
-    except ValueError as error:
-        raise DataError(f"{path} cannot be drawn ({error}); unpack the package again.") from None

@@ -4,13 +4,14 @@ The suffix and the baseline belong to the score: without them nobody can repeat 
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from neva.evaluate.normalise import bare
 from neva.evaluate.task import Judged
 
 Z95 = 1.96
@@ -59,10 +60,17 @@ class Report:
             "metrics": dict(self.metrics),
             "floor": dict(self.floor),
             "beside": {name: dict(metrics) for name, metrics in self.beside.items()},
+            "confusion": confusion_json(self.judged),
             "seconds": round(self.seconds, 3),
             "resumed": self.resumed,
             "answers": [answer_json(one) for one in self.judged],
         }
+
+
+def confusion_json(judged: Sequence[Judged]) -> dict[str, Any] | None:
+    """The confusion table, for a program: counts[i][j] of truth i and label j, "other" last."""
+    found = confusion(judged)
+    return None if found is None else {"labels": found[0], "counts": found[1]}
 
 
 def answer_json(one: Judged) -> dict[str, Any]:
@@ -109,18 +117,44 @@ def rows(report: Report) -> list[list[str]]:
 
 
 def confusion(judged: Sequence[Judged], most: int = 16) -> tuple[list[str], list[list[int]]] | None:
-    """(labels, counts of gold by read), for tasks with few true answers; None for others.
+    """(labels, counts of true by said), for tasks with few true answers or with groups; else None.
 
+    Where items have a "group" among their facts, an answer counts as the group of what it names.
     The last column, "other", is for answers that are never the truth.
     """
-    golds = sorted({one.item.golds[0] for one in judged})
-    if not 1 < len(golds) <= most:
+    pairs = grouped(judged) or [(one.item.golds[0], one.read) for one in judged]
+    truths = sorted({true for true, _ in pairs})
+    if not 1 < len(truths) <= most:
         return None
-    place = {gold: index for index, gold in enumerate(golds)}
-    counts = [[0] * (len(golds) + 1) for _ in golds]
+    place = {true: index for index, true in enumerate(truths)}
+    counts = [[0] * (len(truths) + 1) for _ in truths]
+    for true, said in pairs:
+        counts[place[true]][place.get(said, len(truths))] += 1
+    return truths, counts
+
+
+def grouped(judged: Sequence[Judged]) -> list[tuple[str, str]]:
+    """(true group, group said) of each; empty for tasks without groups.
+
+    A right answer is of its own group; another of the group of the item it is first name of, or,
+    if it is nobody's, of the only group in which it is a name; else of none ("").
+    """
+    if any("group" not in one.item.facts for one in judged):
+        return []
+    firsts: dict[str, str] = {}
+    anywhere: dict[str, set[str]] = defaultdict(set)
     for one in judged:
-        counts[place[one.item.golds[0]]][place.get(one.read, len(golds))] += 1
-    return golds, counts
+        group = str(one.item.facts["group"])
+        firsts.setdefault(bare(one.item.golds[0]), group)
+        for gold in one.item.golds:
+            anywhere[bare(gold)].add(group)
+    only = {name: next(iter(groups)) for name, groups in anywhere.items() if len(groups) == 1}
+    named = only | firsts
+    return [
+        (str(one.item.facts["group"]),
+         str(one.item.facts["group"]) if one.credit == 1 else named.get(one.read, ""))
+        for one in judged
+    ]  # fmt: skip
 
 
 def commonest_misses(judged: Sequence[Judged], most: int = 20) -> list[tuple[str, str, int]]:
