@@ -121,7 +121,7 @@ def test_no_room_knows_a_room_above_it() -> None:
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module]
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
             used = {name.split(".")[1] for name in names if name.startswith("neva.")}
             if room and used & over[room[0]]:
                 found.add(f"{dotted(path)} knows {used & over[room[0]]}")
