@@ -109,7 +109,7 @@ def banner(settings: Settings) -> str:
     """Where everything is."""
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = f"http://{name}:{settings.port}"
-    need = "Authorization: Bearer KEY" if settings.closed else "no key needed from this machine"
+    need = "Authorization: Bearer KEY" if settings.closed else "no key needed"
     return (
         f"[bold]NeVA[/] is loading the model; meanwhile it listens ({need})\n"
         f"  page     {base}/\n"
