@@ -287,6 +287,8 @@ def test_logs_have_ids_but_no_content(
     assert response.headers["x-request-id"] == "my-id.1"
     (record,) = [record for record in caplog.records if record.getMessage() == "request"]
     assert (record.request_id, record.owner, record.status) == ("my-id.1", "ann", 200)
+    assert (record.finish, record.prompt_tokens) == ("stop", 59)
+    assert record.completion_tokens > 0 and record.first_token_seconds >= 0
     everything = json.dumps([vars(r) for r in caplog.records], default=str)
     assert (
         "private" not in everything and "nvapi" not in everything and uri[30:60] not in everything

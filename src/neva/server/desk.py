@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from neva.engine.protocol import Chunk, Engine, EngineInfo, Request, Stream
 from neva.server.errors import ApiError
@@ -88,15 +88,21 @@ class Desk:
 
     @asynccontextmanager
     async def answers(
-        self, choices: int, prepare: Callable[[], Sequence[Request]]
+        self,
+        choices: int,
+        prepare: Callable[[], Sequence[Request]],
+        told: dict[str, Any] | None = None,
     ) -> AsyncIterator[AsyncIterator[tuple[int, Chunk]]]:
         """The `choices` answers to what `prepare` makes (in a reading thread), under way.
+
+        `told` gets what the log shall know of them.
 
         Leaving the context cancels what still runs. ApiError 429 when there is no place, 503 when
         none came free in time; NevaError for a request that can never be answered.
         """
         engine, limits = self.engine, self.settings.limits
-        watches = [Stopwatch(self.metrics) for _ in range(choices)]
+        log = {} if told is None else told
+        watches = [Stopwatch(self.metrics, log) for _ in range(choices)]
         asked = time.monotonic()
         try:
             place = self.admission.place(choices)

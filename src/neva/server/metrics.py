@@ -5,6 +5,7 @@ NIM's names have no prefix, vLLM's have `vllm:`; the figures are the same.
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -122,10 +123,11 @@ class Metrics:
 
 
 class Stopwatch:
-    """Times one answer from its request to its end and tells `metrics`."""
+    """Times one answer from its request to its end; tells `metrics`, and `told` for the log."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, told: dict[str, Any]) -> None:
         self._metrics = metrics
+        self._told = told
         self._started = time.monotonic()
         self._first: float | None = None
 
@@ -137,3 +139,9 @@ class Stopwatch:
             self._metrics.first(now - self._started)
         if chunk.finish is not None:
             self._metrics.ended(chunk, now - self._started, now - self._first)
+            self._told["first_token_seconds"] = round(self._first - self._started, 4)
+            self._told["finish"] = chunk.finish
+            if chunk.usage is not None:
+                self._told["prompt_tokens"] = chunk.usage.prompt_tokens
+                generated = self._told.get("completion_tokens", 0) + chunk.usage.completion_tokens
+                self._told["completion_tokens"] = generated

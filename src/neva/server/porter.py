@@ -104,7 +104,7 @@ class Porter:
         hosts = self._settings.hosts
         name = _PORT.sub("", request.headers.get("host", "").lower())
         if hosts and name not in hosts:
-            raise ApiError(421, "this server does not answer to that Host name")
+            raise ApiError(421, f"this server answers to {', '.join(hosts)} only")
         path = request.url.path
         if not self._settings.closed or path in OPEN or path.startswith(OPEN_BELOW):
             return None

@@ -87,9 +87,11 @@ async def reply(http: HttpRequest, desk: Desk, asked: Asked, shape: Shape) -> Re
     """Answer; ApiError or NevaError for what cannot be answered."""
     headers = {"nvcf-reqid": http.state.request_id, "nvcf-status": "fulfilled"}
     stack = AsyncExitStack()
+    told: dict[str, Any] = http.scope["state"].setdefault("told", {})
 
     async def start() -> Response:
-        heard = await stack.enter_async_context(desk.answers(asked.choices, asked.requests))
+        answers = desk.answers(asked.choices, asked.requests, told)
+        heard = await stack.enter_async_context(answers)
         if not asked.stream:
             return JSONResponse(await shape.whole(heard), headers=headers)
         events = shape.events(await _begun(heard))
