@@ -6,10 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
 
 from neva.cli import main
-from neva.deploy.card import UNSAID, Notes, card, parameters, restricted
+from neva.commands.card import CARD_NOTES
+from neva.deploy.card import card, parameters, restricted
+from neva.deploy.chart import bars, draw_chart
+from neva.deploy.notes import SUBCARDS, UNSAID, Notes, read_notes
+from neva.deploy.sheet import HIT, MISS, contact_sheet, fitting, wrapped
+from neva.errors import DataError
+from neva.evaluate import Item
 from neva.model.checkpoint import Checkpoint
 from neva.model.provenance import DatasetUsed
 
@@ -18,7 +27,7 @@ RESULT = {
     "asked": {"suffix": "", "engine": "openvino", "precision": "int8"},
     "questions": 100,
     "of": 9673,
-    "metrics": {"accuracy": 81.25, "n.shape": 40.0},
+    "metrics": {"accuracy": 81.25, "accuracy.shape": 40.0, "n.shape": 2.0},
     "beside": {"text": {"accuracy": 60.5}},
     "floor": {"accuracy": 66.94},
     "interval_95": [72.0, 88.0],
@@ -47,6 +56,7 @@ def test_tells_what_the_checkpoint_holds(trained: Path) -> None:
     assert "| Non-commercial training data | LLaVA-Instruct-150K |" in text
     assert "| learning_rate | 2e-05 |" in text
     assert "| accuracy | 81.25 | 60.50 | 66.94 |" in text
+    assert "| accuracy.shape (2) | 40.00 |" in text
     assert "n.shape" not in text
     assert f"{sum(parameters(opened).values()):,}" in text
     assert UNSAID in text
@@ -90,8 +100,16 @@ def test_restricted(licence: str, bound: bool) -> None:
     [
         ("--result", "{}", "is not a result of `neva eval`"),
         ("--result", "{", "broken JSON"),
-        ("--notes", '{"nmae": "x"}', "only name, description, licence and fields"),
+        (
+            "--notes",
+            '{"nmae": "x"}',
+            "sources, training, evaluation, hardware, ethics and fields are known",
+        ),
         ("--notes", '{"fields": {"Basi": {}}}', "no subcard 'Basi'"),
+        ("--notes", '{"fields": {"Bias": "none"}}', "fields is {subcard"),
+        ("--notes", '{"licence": 3}', "licence must be text"),
+        ("--notes", '{"sources": [{"nmae": "x"}]}', "a source has name, version"),
+        ("--notes", '{"references": ["x"]}', "a reference is [title, address]"),
     ],
 )
 def test_bad_files_are_one_sentence(
@@ -121,3 +139,134 @@ def test_writes_the_file(monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_
     assert left.value.code == 0
     assert out.read_text().startswith("# named\n")
     assert "### easy-vqa" in out.read_text()
+
+
+def test_the_default_models_notes_are_whole_and_true_to_the_sources() -> None:
+    from zoo.sources import SOURCES
+
+    notes = read_notes(CARD_NOTES, "unnamed")
+    assert notes.name == "neva-nano"
+    for title, fields in SUBCARDS.items():
+        assert set(notes.fields[title]) == set(fields)
+    told = {one["name"]: one for one in notes.sources}
+    for source in SOURCES:
+        mine = told[source.name]
+        assert (mine["version"], mine["licence"], mine["artist"]) == (
+            source.version, source.licence, source.artist,
+        )  # fmt: skip
+        assert mine["use"].startswith("training") == (source.use == "train"), source.name
+    assert "never trained on" in told["tuxpaint-stamps-default"]["use"]
+    assert all(one["licence"] for one in notes.sources)
+
+
+def test_every_field_of_the_manner_is_there(checkpoint: Path) -> None:
+    text = card(Checkpoint.open(checkpoint), [RESULT], read_notes(CARD_NOTES, "x"))
+    for heading in ("References", "Model architecture", "Input", "Output", "Software integration",
+                    "Training data", "Evaluation", "Ethical considerations", "Explainability",
+                    "Bias", "Privacy", "Safety & Security", "Prototype"):  # fmt: skip
+        assert f"\n## {heading}\n" in text
+    assert (
+        "| @iconify-json/twemoji | 1.2.5 | CC-BY-4.0 | Twitter | training | 2,104 drawings |"
+        in text
+    )
+    assert UNSAID not in text.split("## Explainability")[1]
+
+
+def test_chart_has_every_headline_with_its_baselines(tmp_path: Path) -> None:
+    other = RESULT | {"task": "openmoji", "headline": {"name": "accuracy", "value": 81.25}}
+    assert bars([RESULT, other])[:4] == [
+        ("easy-vqa\naccuracy", "score", 81.25),
+        ("easy-vqa\naccuracy", "text", 60.5),
+        ("easy-vqa\naccuracy", "no model", 66.94),
+        ("openmoji\naccuracy", "score", 81.25),
+    ]
+    pytest.importorskip("matplotlib")
+    assert draw_chart([RESULT, other], tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 600
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20) or ()}
+    assert {(0x2F, 0x6F, 0x4F), (0xC9, 0x8A, 0x2B), (0x9A, 0xA0, 0xA6)} <= colours
+    assert not draw_chart([], tmp_path / "b.png")
+    assert not (tmp_path / "b.png").exists()
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> tuple[dict[str, object], list[Item]]:
+    """Five questions about five pictures of one colour each, two answered right."""
+    items, answers = [], []
+    for number, colour in enumerate(("red", "lime", "blue", "yellow", "cyan")):
+        path = tmp_path / f"{colour}.png"
+        Image.new("RGB", (40, 30), colour).save(path)
+        items.append(Item(f"q{number}", f"What <colour> is {number}?", path, (colour,)))
+        right = number < 2
+        answers.append(
+            {
+                "id": f"q{number}",
+                "question": items[-1].question,
+                "gold": colour,
+                "answer": colour if right else "wrong " * 30,
+                "credit": float(right),
+            }
+        )
+    return RESULT | {"answers": answers}, items  # fmt: skip
+
+
+def test_contact_sheet_shows_hits_above_misses(
+    asked: tuple[dict[str, object], list[Item]],
+) -> None:
+    result, items = asked
+    image = contact_sheet(result, items)
+    pixels = np.array(image)
+
+    def rows(colour: str) -> NDArray[np.intp]:
+        return np.nonzero((pixels == ImageColor.getrgb(colour)).all(axis=2).sum(axis=1) > 20)[0]
+
+    for colour in ("red", "lime", "blue", "yellow", "cyan"):
+        assert len(rows(colour)) > 60, colour
+    assert rows("lime").max() < rows("blue").min()
+    assert rows(HIT).max() < rows(MISS).min()
+    assert len(np.unique(rows("red"))) < 132  # its own proportions, within its tile
+    assert contact_sheet(result, items, most=1).height < image.height + 1
+
+
+def test_contact_sheet_refuses_other_files_and_the_blind(
+    asked: tuple[dict[str, object], list[Item]],
+) -> None:
+    result, items = asked
+    with pytest.raises(DataError, match="'q0' is not in these files"):
+        contact_sheet(result, items[1:])
+    blind = result | {"asked": {"baseline": "text"}}
+    with pytest.raises(DataError, match="without its pictures"):
+        contact_sheet(blind, items)
+
+
+def test_lines_fit_their_tile() -> None:
+    assert fitting("short", 132) == "short"
+    assert fitting("long " * 40, 132).endswith("...")
+    lines = wrapped("Is the red circle to the left of the blue square or not at all, say?", 132, 2)
+    assert len(lines) == 2
+    assert lines[0].startswith("Is the red circle")
+    assert wrapped("", 132, 2) == []
+
+
+def test_pictures_stand_beside_the_card(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: Path, tmp_path: Path
+) -> None:
+    package = tmp_path / "easy"
+    for split in ("train", "test"):
+        (package / split / "images").mkdir(parents=True)
+        Image.new("RGB", (64, 64), "teal").save(package / split / "images" / "0.png")
+        questions = [["what shape is it?", "circle", 0], ["is it teal?", "yes", 0]]
+        (package / split / "questions.json").write_text(json.dumps(questions))
+    answers = [{"id": f"test-{n}", "question": "?", "gold": "circle", "answer": "circle",
+                "credit": 1.0 - n} for n in range(2)]  # fmt: skip
+    (tmp_path / "r.json").write_text(json.dumps(RESULT | {"answers": answers}))
+    out = tmp_path / "card.md"
+    words = ["neva", "card", checkpoint, "--result", tmp_path / "r.json", "-o", out]
+    monkeypatch.setattr(sys, "argv", [*map(str, words), "--sheet", f"easy-vqa={package}"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    assert "![Hits and misses of easy-vqa](card.easy-vqa.png)" in out.read_text()
+    with Image.open(tmp_path / "card.easy-vqa.png") as image:
+        assert image.width > 800

@@ -1,18 +1,26 @@
-"""`neva card`: write a checkpoint's model card."""
+"""`neva card`: write a checkpoint's model card, with its chart and contact sheets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import Console
 
+from neva.commands.eval import check_places
 from neva.deploy import card as cards
+from neva.deploy.chart import draw_chart
+from neva.deploy.notes import read_notes
+from neva.deploy.sheet import contact_sheet
 from neva.errors import DataError
+from neva.evaluate import TASKS, read
 from neva.evaluate.files import read_json
 from neva.evaluate.report import write_whole
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
+from neva.nano.manifest import WEIGHTS
 
+CARD_NOTES = WEIGHTS.parent / "card_notes.json"
 RESULT_FIELDS = ("task", "asked", "metrics", "floor", "questions", "of", "interval_95")
 
 
@@ -21,19 +29,57 @@ def card(
     result: list[Path] = typer.Option([], help="A JSON file of `neva eval`; repeatable."),
     notes: Path | None = typer.Option(
         None,
-        help="What only the maker can say: a JSON object with name, description, licence and "
-        "fields ({subcard: {field: response}}).",
+        help="What only the maker can say, a JSON object; the default model's come with it.",
     ),
-    output: Path | None = typer.Option(None, "--output", "-o", help="File; stdout if left out."),
+    sheet: list[str] = typer.Option(
+        [],
+        metavar="TASK[=DIR]",
+        help="With --output: a contact sheet of a result's hits and misses, from the task's "
+        "files (as --data of `neva eval`); repeatable.",
+    ),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="File, pictures beside it; stdout, no pictures, if left out."
+    ),
 ) -> None:
     """Write a model card from what a checkpoint and its evaluations hold."""
-    opened = Checkpoint.open(checkpoint or default_checkpoint())
+    check_places(output)
+    if sheet and output is None:
+        raise DataError("--sheet makes a picture beside the card; give --output too.")
     results = [read_result(path) for path in result]
-    text = cards.card(opened, results, read_notes(notes, opened.path.name))
+    opened = Checkpoint.open(checkpoint or default_checkpoint())
+    known = read_notes(notes or (None if checkpoint else CARD_NOTES), opened.path.name)
     if output is None:
-        typer.echo(text, nl=False)
-    else:
-        write_whole(output, text)
+        typer.echo(cards.card(opened, results, known), nl=False)
+        return
+    pictures = [*chart(results, output), *(one_sheet(each, results, output) for each in sheet)]
+    write_whole(output, cards.card(opened, results, known, pictures))
+
+
+def chart(results: Sequence[Mapping[str, Any]], output: Path) -> list[tuple[str, str]]:
+    """The bars beside the card; nothing without results, a remark without matplotlib."""
+    path = output.with_name(f"{output.stem}.figures.png")
+    if draw_chart(results, path):
+        return [("Figures beside their baselines", path.name)]
+    if results:
+        Console(stderr=True, highlight=False).print(
+            "no chart: it needs matplotlib (pip install matplotlib)"
+        )
+    return []
+
+
+def one_sheet(wish: str, results: Sequence[Mapping[str, Any]], output: Path) -> tuple[str, str]:
+    """A contact sheet beside the card, of the task's first result with its pictures."""
+    name, _, folder = wish.partition("=")
+    found = [
+        one for one in results
+        if one["task"] == name and one["asked"].get("baseline", "none") == "none"
+    ]  # fmt: skip
+    if not found or name not in TASKS:
+        raise DataError(f"--sheet {wish}: no result of {name} with its pictures; give --result.")
+    items = read(TASKS[name], Path(folder) if folder else None)
+    path = output.with_name(f"{output.stem}.{name}.png")
+    contact_sheet(found[0], items).save(path, optimize=True)
+    return f"Hits and misses of {name}", path.name
 
 
 def read_result(path: Path) -> Mapping[str, Any]:
@@ -42,19 +88,3 @@ def read_result(path: Path) -> Mapping[str, Any]:
     if not isinstance(found, dict) or any(name not in found for name in RESULT_FIELDS):
         raise DataError(f"{path} is not a result of `neva eval`; write one with --json.")
     return found
-
-
-def read_notes(path: Path | None, name: str) -> cards.Notes:
-    """The maker's notes; the name is the checkpoint's folder's where they give none."""
-    if path is None:
-        return cards.Notes(name)
-    found = read_json(path)
-    try:
-        notes = cards.Notes(**({"name": name} | found))
-    except TypeError:
-        raise DataError(f"{path}: only name, description, licence and fields are known.") from None
-    unknown = set(notes.fields or {}) - set(cards.SUBCARDS)
-    if unknown:
-        known = ", ".join(cards.SUBCARDS)
-        raise DataError(f"{path}: no subcard {sorted(unknown)[0]!r}; there are {known}.")
-    return notes

@@ -6,46 +6,21 @@ nobody filled in says so.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from neva.deploy.notes import SOURCE_FIELDS, SUBCARDS, UNSAID, Notes
 from neva.model.checkpoint import Checkpoint
 from neva.model.keys import PROJECTOR, VISION
 from neva.model.shapes import text_config, vision_config
 from neva.model.weights import tensor_entries
 
-UNSAID = "Not stated by the maker"
-# The subcards' fields of NVIDIA's card (Model Card++), to be answered in the notes.
-SUBCARDS: Mapping[str, tuple[str, ...]] = {
-    "Explainability": (
-        "Intended application & domain",
-        "Intended users",
-        "Technical limitations",
-        "Potential known risks",
-        "Licensing",
-    ),
-    "Bias": (
-        "Participation considerations from adversely impacted groups in design and testing",
-        "Measures taken to mitigate against unwanted bias",
-    ),
-    "Privacy": (
-        "Generatable or reverse engineerable personally-identifiable information",
-        "Protected class data used to create this model",
-        "Was consent obtained for any personal data used",
-        "How often are the data sets reviewed",
-    ),
-    "Safety & Security": (
-        "Describe the physical safety impact (if present)",
-        "Use case restrictions",
-        "Model and dataset restrictions",
-    ),
-}
 METHOD = (
     "An image becomes patch features by a frozen CLIP; a projector turns them into embeddings, "
     "which stand among those of the text before a transformer language model, whose tokens are "
     "the answer."
 )
+OUTPUT = {"Output format": "Text, streamed", "Output parameters": "None"}
 PROTOTYPE = """```python
 import base64, requests
 
@@ -61,26 +36,24 @@ print(answer.json()["choices"][0]["message"]["content"])
 """
 
 
-@dataclass(frozen=True)
-class Notes:
-    """What only the maker can say; `fields` answers a subcard's fields, by subcard."""
-
-    name: str
-    description: str = ""
-    licence: str = ""
-    fields: Mapping[str, Mapping[str, str]] | None = None
-
-
-def card(checkpoint: Checkpoint, results: Sequence[Mapping[str, Any]], notes: Notes) -> str:
-    """The card as Markdown."""
+def card(
+    checkpoint: Checkpoint,
+    results: Sequence[Mapping[str, Any]],
+    notes: Notes,
+    pictures: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The card as Markdown; `pictures` are (what it shows, file beside the card)."""
     sections = (
         overview(checkpoint, notes),
         "## Model architecture\n\n" + table(("", ""), architecture(checkpoint).items()),
-        "## Input and output\n\n" + table(("", ""), doors(checkpoint).items()),
-        "## Training data\n\n" + data(checkpoint),
+        "## Input\n\n" + table(("", ""), entrance(checkpoint).items()),
+        "## Output\n\n" + table(("", ""), OUTPUT.items()),
+        "## Software integration\n\n" + table(("", ""), integration(notes).items()),
+        "## Training data\n\n" + data(checkpoint, notes),
         "## Recipe\n\n" + recipe(checkpoint),
-        "## Evaluation\n\n" + evaluation(results),
-        *(subcard(title, notes, checkpoint) for title in SUBCARDS),
+        "## Evaluation\n\n" + evaluation(results, notes, pictures),
+        "## Ethical considerations\n\n" + (notes.ethics or UNSAID),
+        *(subcard(title, notes, checkpoint, results) for title in SUBCARDS),
         "## Prototype\n\n`neva serve --model DIR`, then:\n\n" + PROTOTYPE,
     )
     return "\n\n".join(section.strip() for section in sections) + "\n"
@@ -101,12 +74,15 @@ def overview(checkpoint: Checkpoint, notes: Notes) -> str:
     """Title, what it is, and where it comes from."""
     parents = ", ".join(f"`{one[:16]}`" for one in checkpoint.provenance.parents) or "none recorded"
     facts = {
+        "Version": notes.version or UNSAID,
         "Stage": checkpoint.provenance.stage,
         "Weights (sha256)": f"`{checkpoint.sha256}`",
         "Made from (sha256)": parents,
         "Licence": notes.licence or UNSAID,
     }
-    return f"# {notes.name}\n\n{notes.description or METHOD}\n\n" + table(("", ""), facts.items())
+    text = f"# {notes.name}\n\n{notes.description or METHOD}\n\n" + table(("", ""), facts.items())
+    listed = "\n".join(f"* [{title}]({address})" for title, address in notes.references)
+    return f"{text}\n\n## References\n\n{listed}" if listed else text
 
 
 def architecture(checkpoint: Checkpoint) -> dict[str, str]:
@@ -147,29 +123,48 @@ def parameters(checkpoint: Checkpoint) -> dict[str, int]:
     return sizes
 
 
-def doors(checkpoint: Checkpoint) -> dict[str, str]:
-    """What goes in and what comes out."""
+def entrance(checkpoint: Checkpoint) -> dict[str, str]:
+    """What goes in."""
+    size = vision_config(checkpoint.config)["image_size"]
+    kept = "padded to a square" if checkpoint.provenance.aspect == "pad" else "cropped to a square"
     return {
-        "Input": "RGB images (PNG, JPEG, WebP, first frame of GIF) and text, in conversations",
+        "Input format": "Red, Green, Blue (RGB) image + text, in conversations of several turns",
+        "Image files": "PNG, JPEG, WebP, GIF (its first frame)",
+        "What the model sees": f"{size} x {size} pixels, {kept}",
         "Input parameters": "temperature, top_p, max_tokens, seed, stop",
         "Image tokens": f"{checkpoint.image_tokens} an image",
         "Context": f"{checkpoint.context} tokens, image tokens included",
-        "Output": "Text",
     }
 
 
-def data(checkpoint: Checkpoint) -> str:
-    """The data sets with their licences and counts."""
+def integration(notes: Notes) -> dict[str, str]:
+    """What it runs on."""
+    return {
+        "Runtimes": "OpenVINO (`neva serve`, `neva chat`), PyTorch (`--engine torch`)",
+        "Interfaces": "NVIDIA's and OpenAI's HTTP APIs, command line",
+        "Supported operating system": "Linux",
+        "Test hardware": notes.hardware or UNSAID,
+    }
+
+
+def data(checkpoint: Checkpoint, notes: Notes) -> str:
+    """The data sets of the two stages, and the works behind them, with licences and counts."""
     used = checkpoint.provenance.datasets
-    if not used:
-        return "No data set is recorded in this checkpoint's `neva.json`."
-    header = ("data set", "version", "licence", "samples", "skipped", "sha256")
-    lines = [
-        (one.name, one.version, one.licence or UNSAID, f"{one.samples:,}", one.skipped,
-         f"`{one.sha256[:16]}`" if one.sha256 else "")
-        for one in used
-    ]  # fmt: skip
-    return table(header, lines)
+    parts = [notes.training] if notes.training else []
+    if used:
+        header = ("data set", "version", "licence", "samples", "skipped", "sha256")
+        lines = [
+            (one.name, one.version, one.licence or UNSAID, f"{one.samples:,}", one.skipped,
+             f"`{one.sha256[:16]}`" if one.sha256 else "")
+            for one in used
+        ]  # fmt: skip
+        parts.append(table(header, lines))
+    else:
+        parts.append("No data set is recorded in this checkpoint's `neva.json`.")
+    if notes.sources:
+        works = [[source.get(name, "") for name in SOURCE_FIELDS] for source in notes.sources]
+        parts.append("### Sources\n\n" + table(SOURCE_FIELDS, works))
+    return "\n\n".join(parts)
 
 
 def recipe(checkpoint: Checkpoint) -> str:
@@ -180,11 +175,15 @@ def recipe(checkpoint: Checkpoint) -> str:
     return table(("setting", "value"), sorted(found.items()))
 
 
-def evaluation(results: Sequence[Mapping[str, Any]]) -> str:
-    """Every result with its baselines beside it and the way to repeat it."""
+def evaluation(
+    results: Sequence[Mapping[str, Any]], notes: Notes, pictures: Sequence[tuple[str, str]]
+) -> str:
+    """Every result with its baselines beside it and the way to repeat it; pictures first."""
+    parts = [notes.evaluation] if notes.evaluation else []
     if not results:
-        return "Not evaluated: give the JSON files of `neva eval` by `--result`."
-    return "\n\n".join(one_result(result) for result in results)
+        parts.append("Not evaluated: give the JSON files of `neva eval` by `--result`.")
+    parts += [f"![{title}]({file})" for title, file in pictures]
+    return "\n\n".join([*parts, *(one_result(result) for result in results)])
 
 
 def one_result(result: Mapping[str, Any]) -> str:
@@ -192,10 +191,11 @@ def one_result(result: Mapping[str, Any]) -> str:
     asked, beside = result["asked"], result.get("beside", {})
     sources = [result["metrics"], *beside.values(), result["floor"]]
     lines = [
-        (name, *(f"{one[name]:.2f}" if name in one else "" for one in sources))
+        (counted(name, result["metrics"]),
+         *(f"{one[name]:.2f}" if name in one else "" for one in sources))
         for name in result["metrics"]
         if not name.startswith("n.")
-    ]
+    ]  # fmt: skip
     low, high = result["interval_95"]
     how = (
         f"{result['questions']} of {result['of']} questions, greedy, suffix "
@@ -206,21 +206,47 @@ def one_result(result: Mapping[str, Any]) -> str:
     return f"### {result['task']}\n\n{how}\n\n{table(header, lines)}"
 
 
-def subcard(title: str, notes: Notes, checkpoint: Checkpoint) -> str:
-    """One subcard: the maker's answers, and what the checkpoint itself tells."""
-    given = (notes.fields or {}).get(title, {})
-    lines = [(field, given.get(field, UNSAID)) for field in SUBCARDS[title]]
+def counted(name: str, metrics: Mapping[str, float]) -> str:
+    """A figure's name with the number of questions behind it, where that is known."""
+    count = metrics.get(f"n.{name.partition('.')[2]}")
+    return name if count is None else f"{name} ({count:.0f})"
+
+
+def subcard(
+    title: str, notes: Notes, checkpoint: Checkpoint, results: Sequence[Mapping[str, Any]]
+) -> str:
+    """One subcard: what the checkpoint and its results tell, then the maker's answers."""
+    given = notes.fields.get(title, {})
+    lines = list(told(title, checkpoint, results).items())
+    lines += [(field, given.get(field, UNSAID)) for field in SUBCARDS[title]]
     lines += [(field, answer) for field, answer in given.items() if field not in SUBCARDS[title]]
-    if title == "Explainability":
-        lines.insert(0, ("Describe how the model works", METHOD))
-    if title == "Privacy":
-        traced = "Yes, see training data" if checkpoint.provenance.datasets else "No"
-        lines.append(("Is there provenance for all data sets used in training", traced))
-    if title == "Safety & Security":
-        bound = [one.name for one in checkpoint.provenance.datasets if restricted(one.licence)]
-        if bound:
-            lines.append(("Non-commercial training data", ", ".join(bound)))
     return f"## {title}\n\n" + table(("field", "response"), lines)
+
+
+def told(
+    title: str, checkpoint: Checkpoint, results: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """The fields of a subcard that need no maker."""
+    used = checkpoint.provenance.datasets
+    if title == "Explainability":
+        metrics = ", ".join(f"{one['task']} {next(iter(one['metrics']))}" for one in results)
+        return {
+            "Model type": "Transformer",
+            "Describe how the model works": METHOD,
+            "Output": "Text; it answers in view of the conversation so far",
+            "Performance metrics": metrics or "None yet",
+        }
+    if title == "Privacy":
+        traced = "Yes, by sha256" if used and all(one.sha256 for one in used) else "No"
+        return {
+            "Is data in the data sets traceable": traced,
+            "Is there provenance for all data sets used in training":
+                "Yes, see training data" if used else "No",
+        }  # fmt: skip
+    bound = [one.name for one in used if restricted(one.licence)]
+    if title == "Safety & Security" and bound:
+        return {"Non-commercial training data": ", ".join(bound)}
+    return {}
 
 
 def restricted(licence: str) -> bool:
