@@ -5,7 +5,7 @@ This is where a run meets `neva.data`: which records, which are held out, how ma
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Step:
     rows: tuple[PackedInputs, ...]
     sample_ids: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
-    """Samples that were skipped, and why."""
+    """Samples that were skipped for the first time, and why."""
 
 
 @dataclass
@@ -57,6 +57,7 @@ class Feed:
     licences: tuple[str, ...]
     skipped: int = 0
     seen: int = 0
+    named: set[str] = field(default_factory=set)
 
     @classmethod
     def open(
@@ -153,7 +154,7 @@ class Feed:
             raise DataError(
                 f"{len(lost)} of {len(self.records)} records have an image that cannot be used, "
                 f"more than max_bad_share allows ({self.recipe.max_bad_share:.0%}). The first is "
-                f"{lost[0].id!r}: {why} Run `neva check`."
+                f"{lost[0].id!r}: {why.rstrip('.')}. Run `neva check`."
             )
 
     def _encoding(self) -> Encoding:
@@ -184,7 +185,9 @@ class Feed:
         self.skipped += len(batch.problems)
         if batch.problems:
             self._judge(batch.problems, empty=not batch.rows)
-        return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids, batch.problems)
+        fresh = tuple(p for p in batch.problems if p.sample not in self.named)
+        self.named.update(problem.sample for problem in fresh)
+        return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids, fresh)
 
     def _judge(self, problems: Sequence[Problem], empty: bool) -> None:
         share = self.skipped / self.seen
@@ -193,7 +196,7 @@ class Feed:
             raise DataError(
                 f"{self.skipped} of the first {self.seen} samples are broken, more than "
                 f"max_bad_share allows ({self.recipe.max_bad_share:.0%}). The latest is "
-                f"{problems[-1].sample!r}: {problems[-1].sentence} Run `neva check`."
+                f"{problems[-1].sample!r}: {problems[-1].sentence.rstrip('.')}. Run `neva check`."
             )
 
     def held_out(self) -> list[PackedInputs]:
@@ -281,8 +284,8 @@ def _check_flaws(flaws: Sequence[Flaw], usable: int, data: Sequence[Path], recip
     if len(flaws) > recipe.max_bad_share * (usable + len(flaws)) or not usable:
         raise DataError(
             f"{', '.join(map(str, data))}: {len(flaws)} of {usable + len(flaws)} records cannot be "
-            f"used. The first is {flaws[0].id!r} (number {flaws[0].line}): {flaws[0].sentence} "
-            "Run `neva check` for the list."
+            f"used. The first is {flaws[0].id!r} (number {flaws[0].line}): "
+            f"{flaws[0].sentence.rstrip('.')}. Run `neva check` for the list."
         )
 
 

@@ -31,7 +31,7 @@ def report(
 
 def _name_skipped(job: Run, step: Step) -> None:
     """Every skipped sample stands in the metrics, the first of a run also on the terminal."""
-    for number, problem in enumerate(step.problems, job.feed.skipped - len(step.problems)):
+    for number, problem in enumerate(step.problems, len(job.feed.named) - len(step.problems)):
         event = {"event": "skipped", "step": job.done}
         job.write({**event, "samples": [problem.sample], "why": problem.sentence})
         if number < MOST_NAMED:
