@@ -24,12 +24,14 @@ class Budget:
     """How long the learning may take."""
 
     clip_minutes: float = 60.0
-    pretrain_steps: int = 0
-    """Optimiser steps of stage 1; 0 means one pass over the data."""
-    finetune_steps: int = 0
-    batch_size: int = 32
-    pretrain_rate: float = 2e-3
-    finetune_rate: float = 5e-4
+    pretrain_steps: int = 130
+    """Optimiser steps of stage 1; 0 means one pass over the data. The defaults are what the
+    committed version had; more is better."""
+    finetune_steps: int = 300
+    pretrain_batch: int = 32
+    finetune_batch: int = 16
+    pretrain_rate: float = 5e-4
+    finetune_rate: float = 7e-4
     lora_rank: int = 32
 
 
@@ -92,10 +94,13 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
     place = ["--work", str(work)]
     clip, base, join = work / "clip" / "final", work / "base", work / "composed"
     one, two = work / "pretrain", work / "finetune"
-    shared = ["--batch-size", str(budget.batch_size)]
-    first = [*shared, "--learning-rate", str(budget.pretrain_rate)]
+    first = ["--batch-size", str(budget.pretrain_batch)]
+    first += ["--learning-rate", str(budget.pretrain_rate)]
     second = [
-        *shared,
+        "--batch-size",
+        str(budget.finetune_batch),
+        "--save-every",
+        "50",
         "--learning-rate",
         str(budget.finetune_rate),
         "--lora",

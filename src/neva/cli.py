@@ -22,6 +22,7 @@ VERBS = {
     "demo": ("demo", "A first minute: ask the default model about a sample picture."),
     "chat": ("chat", "Ask about a picture, once or in a conversation."),
     "serve": ("serve", "Serve a model behind NVIDIA's and OpenAI's APIs."),
+    "key": ("key", "Make, list and remove the server's API keys."),
     "compose": ("compose", "Join a CLIP and a GPT by a projector into a checkpoint."),
     "check": ("check", "Verify training records and their images before a run."),
     "stats": ("stats", "Lengths and supervised share of training data."),

@@ -30,7 +30,9 @@ def chat(
     precision: str | None = typer.Option(None, help="Engine precision, see `neva serve --help`."),
     temperature: float = typer.Option(0.2, min=0.0, max=2.0, help="0 is greedy."),
     top_p: float = typer.Option(0.7, min=0.0, max=1.0, help="Nucleus of the sampling."),
-    max_tokens: int = typer.Option(1024, min=1, help="Where an answer is cut."),
+    max_tokens: int | None = typer.Option(
+        None, min=1, help="Where an answer is cut.", show_default="1024, or half the context"
+    ),
     seed: int = typer.Option(0, min=0, help="The same seed gives the same answer."),
     system: str | None = typer.Option(None, help="System text instead of the template's."),
     json: bool = typer.Option(False, help="One JSON object instead of the streaming text."),
@@ -41,12 +43,13 @@ def chat(
     if image == "-" and question is None:
         raise typer.BadParameter("a picture from stdin needs a question on the command line")
     picture = None if image is None else look(image)
-    sampling = Sampling(temperature, top_p, max_tokens, seed)
     console = Console(stderr=True, highlight=False)
     start = time.perf_counter()
     with console.status("Opening the model ..."):
         opened = open_engine(Checkpoint.open(model or default_checkpoint()), engine, precision)
     with closing(opened):
+        most = max_tokens or min(Sampling.max_tokens, max(1, opened.info.context // 2))
+        sampling = Sampling(temperature, top_p, most, seed)
         if question is None or picture is None:
             Talk(opened, sampling, system, console).run(picture)
             return

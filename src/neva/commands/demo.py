@@ -42,4 +42,4 @@ NEXT = """
   your own picture   .venv/bin/neva chat PICTURE "What is this?"
   a conversation     .venv/bin/neva chat PICTURE
   serve              .venv/bin/neva serve   (page, API and docs on http://127.0.0.1:8000)
-  train your own     README.md, "Train" """
+  train your own     README.md, "Train your own" """

@@ -34,7 +34,10 @@ def serve(
     host: str = typer.Option("127.0.0.1", help="Address; another than loopback needs API keys."),
     port: int = typer.Option(8000, min=1, max=65535, help="Port."),
     engine: str = typer.Option("openvino", help="openvino (needs no torch) or torch."),
-    precision: str | None = typer.Option(None, help="Engine precision: fp32, bf16, int8, int4."),
+    precision: str | None = typer.Option(
+        None,
+        help="openvino: int8 (default), fp32, int8-fast, fp32-fast; torch: fp32, bf16, fp16.",
+    ),
     api_key_file: Path | None = typer.Option(
         None, help=f"Keys made by `neva key`, followed as it changes. One may be in ${KEY}."
     ),

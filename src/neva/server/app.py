@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
@@ -36,6 +37,34 @@ ABOUT = """Ask a vision-language model about images, by NVIDIA's API for `neva-2
 Images come as data URIs, as `<img src="data:...">` tags in the text, or as uploaded assets."""
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What the routes share, and what must be closed."""
+
+    desk: Desk
+    door: Door
+    assets: Assets
+    polls: Polls
+    store: Store
+
+    @classmethod
+    def make(cls, engine: Engine | Callable[[], Engine], settings: Settings) -> "_Parts":
+        assets = Assets(settings)
+        return cls(
+            Desk(engine, settings),
+            Door(settings, assets),
+            assets,
+            Polls(),
+            Store(settings.data / "responses.sqlite" if settings.data else None),
+        )
+
+    async def close(self) -> None:
+        await self.polls.close()
+        await self.desk.close()
+        self.assets.close()
+        self.store.close()
+
+
 def create_app(
     engine: Engine | Callable[[], Engine],
     settings: Settings | None = None,
@@ -46,35 +75,18 @@ def create_app(
     An engine that was given open stays open when the app ends; one opened here is closed here.
     """
     settings = settings or Settings()
-    desk = Desk(engine, settings)
-    assets = Assets(settings)
-    door = Door(settings, assets)
-    polls = Polls()
-    store = Store(settings.data / "responses.sqlite" if settings.data else None)
-
-    async def load() -> None:
-        failure: Exception | None = None
-        try:
-            await desk.open()
-        except Exception as error:
-            failure = error
-            log.error("the engine could not be opened: %s", type(error).__name__)
-        if opened is not None:
-            opened(failure)
+    parts = _Parts.make(engine, settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(load())
+        loading = asyncio.create_task(_load(parts.desk, opened))
         if not callable(engine):
             await loading
         try:
             yield
         finally:
             await loading
-            await polls.close()
-            await desk.close()
-            assets.close()
-            store.close()
+            await parts.close()
 
     app = FastAPI(
         title="NeVA",
@@ -85,19 +97,9 @@ def create_app(
         responses=ERRORS,
         redoc_url=None,
     )
-    app.state.desk = desk
+    app.state.desk = parts.desk
     add_error_handlers(app)
-    bearer = HTTPBearer(auto_error=False, description="An API key of this server, if it has keys")
-    for router in (
-        nvidia_routes(desk, door, polls),
-        poll_routes(polls),
-        openai_routes(desk, door),
-        responses_routes(desk, door, store),
-        asset_routes(assets),
-        health_routes(desk),
-    ):
-        app.include_router(router, dependencies=[Depends(bearer)])
-    app.include_router(page_routes())
+    _add_routes(app, parts)
     app.add_middleware(Porter, settings=settings)
     if settings.cors:
         app.add_middleware(
@@ -108,3 +110,29 @@ def create_app(
             expose_headers=["x-request-id", "nvcf-reqid"],
         )
     return app
+
+
+async def _load(desk: Desk, opened: Callable[[Exception | None], None] | None) -> None:
+    """Open the engine; a failure is logged by its kind only and told to `opened`."""
+    failure: Exception | None = None
+    try:
+        await desk.open()
+    except Exception as error:
+        failure = error
+        log.error("the engine could not be opened: %s", type(error).__name__)
+    if opened is not None:
+        opened(failure)
+
+
+def _add_routes(app: FastAPI, parts: _Parts) -> None:
+    bearer = HTTPBearer(auto_error=False, description="An API key of this server, if it has keys")
+    for router in (
+        nvidia_routes(parts.desk, parts.door, parts.polls),
+        poll_routes(parts.polls),
+        openai_routes(parts.desk, parts.door),
+        responses_routes(parts.desk, parts.door, parts.store),
+        asset_routes(parts.assets),
+        health_routes(parts.desk),
+    ):
+        app.include_router(router, dependencies=[Depends(bearer)])
+    app.include_router(page_routes())

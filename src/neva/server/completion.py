@@ -1,6 +1,6 @@
 """An answer in the shape that NVIDIA's route and OpenAI's chat completions share.
 
-The chunks keep the rules of docs/server.md: `delta.content` is a string in every one of them,
+The chunks keep the rules of docs/serving.md: `delta.content` is a string in every one of them,
 `finish_reason` and `usage` come with the last content, and a chunk without choices comes only to
 those who asked for it.
 """
