@@ -136,7 +136,7 @@ class EchoEngine:
             stream.cancel()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
     """Whether `true` becomes true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -79,7 +79,7 @@ def test_health_before_and_after_loading() -> None:
     finished = Event()
 
     def load() -> EchoEngine:
-        finished.wait(5)
+        finished.wait(60)
         return EchoEngine()
 
     with TestClient(create_app(load)) as client:
