@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small import write_clip, write_language
 
 from neva.errors import DataError, NevaError
 from neva.model import Checkpoint, read_tensors
+from neva.model.compose import compose
 from neva.model.keys import PROJECTOR, VISION
 from neva.train.loop import run
 from neva.train.recipe import Recipe
@@ -44,6 +46,20 @@ def test_pretrain_changes_the_projector_only(
     assert made.provenance.parents == (parent.sha256, *parent.provenance.parents)
     (used,) = made.provenance.datasets
     assert (used.name, used.samples, used.skipped) == ("train.json", 24, 0)
+
+
+@pytest.mark.parametrize("recipe", [QUICK, TUNE])
+def test_a_linear_projector_stays_one_linear_layer(
+    recipe: Recipe, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Hugging Face's class has two layers; of a linear one, the second is the identity for ever."""
+    clip = write_clip(tmp_path / "clip")
+    language = write_language(tmp_path / "llama", "llama", max_position_embeddings=1024)
+    linear = compose(clip, language, "linear", tmp_path / "model")
+    train(recipe, linear, data, pictures, tmp_path / "run")
+    made = Checkpoint.open(tmp_path / "run" / "final")
+    found = {name for name in changed(linear, made) if name.startswith(PROJECTOR)}
+    assert found == {f"{PROJECTOR}linear_1.weight", f"{PROJECTOR}linear_1.bias"}
 
 
 def test_finetune_changes_projector_and_lm_but_not_clip(

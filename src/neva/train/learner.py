@@ -13,6 +13,7 @@ from neva.model import Checkpoint
 from neva.model.forward import PackedInputs, packed_forward
 from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import load_model
+from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
 from neva.train.optimizer import MasterAdamW
 from neva.train.ranks import Ranks
@@ -51,10 +52,13 @@ class Learner:
     def _trainable(self) -> Mapping[str, nn.Parameter]:
         """What learns, by disk name; everything else keeps requires_grad False."""
         chosen: dict[str, nn.Parameter] = {}
+        activation = self.model.config.projector_hidden_act
+        learning = learning_parameters(self.model.model.multi_modal_projector, activation)
+        projector = {id(parameter) for parameter in learning.values()}
         for name, parameter in self.model.named_parameters():
             disk = disk_name(name)
             if disk.startswith(PROJECTOR):
-                learns = True
+                learns = id(parameter) in projector
             elif self.recipe.stage == "pretrain" or disk.startswith(VISION):
                 learns = False
             else:
