@@ -7,6 +7,8 @@ from PIL import Image, UnidentifiedImageError
 
 from neva.errors import DataError
 
+DPI = 96  # of CSS: a width in pt or mm; resvg_py's own default, 0, refuses such files
+
 
 def render(path: Path, width: int, background: str | None = "white") -> bytes:
     """An SVG as PNG, `width` pixels wide; transparent with background None.
@@ -24,7 +26,11 @@ def render(path: Path, width: int, background: str | None = "white") -> bytes:
         raise DataError(f"{path} does not exist; unpack the whole package again.")
     try:
         drawn = resvg_py.svg_to_bytes(
-            svg_path=str(path), width=width, background=background, skip_system_fonts=True
+            svg_path=str(path),
+            width=width,
+            background=background,
+            skip_system_fonts=True,
+            dpi=DPI,
         )
         return bytes(drawn)
     except ValueError as error:
