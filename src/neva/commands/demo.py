@@ -13,7 +13,7 @@ from neva.images import read_image
 from neva.nano import default_checkpoint
 from neva.prompts import ask
 
-QUESTIONS = ("What is this?", "Describe the image.")
+QUESTIONS = ("What is this?", "What color is it?", "Is there a circle?")
 
 
 def demo(
@@ -41,5 +41,5 @@ NEXT = """
 [bold]Next[/]
   your own picture   .venv/bin/neva chat PICTURE "What is this?"
   a conversation     .venv/bin/neva chat PICTURE
-  serve              .venv/bin/neva serve   (page, API and docs on http://127.0.0.1:8000)
+  serve              .venv/bin/neva serve   (page and API on http://127.0.0.1:8000)
   train your own     README.md, "Train your own" """
