@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from threading import Event, Thread
@@ -66,13 +66,21 @@ def talk() -> Talk:
     return Talk(Slow(), Sampling(), None, Console(file=StringIO(), width=200))
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def heard(talk: Talk) -> str:
     assert isinstance(talk.console.file, StringIO)
     return talk.console.file.getvalue()
 
 
 def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(
-    talk: Talk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    talk: Talk, listening: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", StringIO("please wait\nnext\n"))
     talk.run(None)
