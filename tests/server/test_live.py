@@ -112,7 +112,8 @@ def test_the_end_waits_for_answers_under_way(live: Make) -> None:
         next(lines)
         server.server.should_exit = True
         assert list(lines)[-2:] == ["data: [DONE]", ""]
-    with pytest.raises(httpx.ConnectError):
+    # refused, or cut off where the kernel had taken it in before the socket closed
+    with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):
         WEB.get(server.url + "/ping")
 
 
