@@ -39,7 +39,7 @@ def test_only_the_train_split_of_easy_vqa_is_opened() -> None:
 def test_no_registry_host_is_written_down() -> None:
     for file in ZOO.glob("*.py"):
         text = file.read_text()
-        for host in ("registry.npmjs", "files.pythonhosted", "pypi.org", "huggingface.co"):
+        for host in ("npm" + "js", "python" + "hosted", "pypi" + ".org", "hugging" + "face.co"):
             assert host not in text, file.name
 
 
