@@ -1,7 +1,7 @@
 """Training batches for CLIP: what is sampled, with which words; pixels come from `zoo.augment`.
 
-A batch of 128 is 16 shape pictures (easy-VQA train and our own), 84 emoji (42 concepts, each in
-two artists' drawings where there are two) and 28 other icons, recoloured mono icons and flags.
+A batch of 128 is 10 shape pictures (easy-VQA train and our own), 96 emoji (48 concepts, each in
+two artists' drawings where there are two) and 22 other icons, recoloured mono icons and flags.
 A batch is a function of (seed, step) alone, so that a resumed run sees the same data.
 """
 
@@ -95,12 +95,12 @@ class Sampler:
     def batch(self, step: int) -> list[Item]:
         """The 128 items of one step."""
         rng = np.random.default_rng([self.seed, step])
-        items = [self._vqa(rng) for _ in range(8)] + [self._shape(rng) for _ in range(8)]
-        for concept in rng.choice(len(self.concepts), 42, replace=False):
+        items = [self._vqa(rng) for _ in range(4)] + [self._shape(rng) for _ in range(6)]
+        for concept in rng.choice(len(self.concepts), 48, replace=False):
             rows = self.by_concept[self.concepts[int(concept)]]
             picked = rng.choice(rows, 2, replace=len(rows) < 2)
             items += [self._art(int(r), rng) for r in picked]
-        for rows, count in ((self.icons, 14), (self.monos, 12), (self.flags, 2)):
+        for rows, count in ((self.icons, 12), (self.monos, 8), (self.flags, 2)):
             items += [self._art(int(r), rng) for r in rng.choice(rows, count, replace=False)]
         return items
 

@@ -1,7 +1,7 @@
 """What the student is asked: contrast, names, prototypes, the teacher's maps, shapes, colours.
 
 Weights of the losses are those of Part 2 of the facts; the heads on the patches of layer -2
-(names at half weight, aims, shapes and colours) are additions, because LLaVA reads those patches.
+(names, aims, shapes and colours) are additions, because LLaVA reads those patches.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def losses(student: Student, targets: Targets, batch: Batch) -> dict[str, Tensor
         "name": F.cross_entropy(ask(images[named]), numbers[named], label_smoothing=0.05),
         "text": 0.5 * (1 - (texts[named] * names.detach()).sum(1)).mean(),
         "aim": 2.0 * (1 - (images[art] * aims).sum(1)).mean(),
-        "patch_name": 0.5 * F.cross_entropy(ask(inner[named]), numbers[named]),
+        "patch_name": 1.0 * F.cross_entropy(ask(inner[named]), numbers[named]),
         "patch_aim": 1.0 * (1 - (inner[art] * aims).sum(1)).mean(),
         "dense": dense(student, patches[tight].float(), maps, batch.affine[tight]),
         "shape": 0.3 * F.cross_entropy(shape, shapes, ignore_index=-1),
