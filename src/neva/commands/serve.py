@@ -51,6 +51,9 @@ def serve(
         None, help="Folder of stored responses and assets [default: ~/.local/share/neva]"
     ),
     log: LogFormat = typer.Option(LogFormat.auto, help="Form of the log lines on stderr."),
+    otlp: str | None = typer.Option(
+        None, help="OpenTelemetry collector to send traces to, as http://127.0.0.1:4318."
+    ),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; answers under way are finished first."""
     keys = read_keys()
@@ -65,6 +68,7 @@ def serve(
         cors=tuple(cors),
         images_from=tuple(images_from),
         data=data or data_folder(),
+        otlp=otlp,
         limits=Limits(running=max_running, waiting=max_waiting),
     )
     check_exposure(settings)

@@ -19,7 +19,7 @@ from neva.server.assets import Assets, asset_routes
 from neva.server.content import Door
 from neva.server.desk import Desk
 from neva.server.errors import add_error_handlers
-from neva.server.health import health_routes, release
+from neva.server.health import health_routes
 from neva.server.nvidia import nvidia_routes
 from neva.server.openai import openai_routes
 from neva.server.pages import page_routes
@@ -29,6 +29,8 @@ from neva.server.responses import responses_routes
 from neva.server.settings import Settings
 from neva.server.shapes import ERRORS
 from neva.server.store import Store
+from neva.server.tracing import Tracing
+from neva.server.version import release
 
 log = logging.getLogger("neva.server")
 
@@ -46,6 +48,7 @@ class _Parts:
     assets: Assets
     polls: Polls
     store: Store
+    tracing: Tracing
 
     @classmethod
     def make(cls, engine: Engine | Callable[[], Engine], settings: Settings) -> "_Parts":
@@ -56,6 +59,7 @@ class _Parts:
             assets,
             Polls(),
             Store(settings.data / "responses.sqlite" if settings.data else None),
+            Tracing(settings.otlp),
         )
 
     async def close(self) -> None:
@@ -63,6 +67,7 @@ class _Parts:
         await self.desk.close()
         self.assets.close()
         self.store.close()
+        await asyncio.to_thread(self.tracing.close)
 
 
 def create_app(
@@ -100,7 +105,12 @@ def create_app(
     app.state.desk = parts.desk
     add_error_handlers(app)
     _add_routes(app, parts)
-    app.add_middleware(Porter, settings=settings)
+    app.add_middleware(
+        Porter,
+        settings=settings,
+        tracing=parts.tracing,
+        answered=parts.desk.answered,
+    )
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,

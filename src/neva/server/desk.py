@@ -14,11 +14,16 @@ from neva.engine.protocol import Chunk, Engine, EngineInfo, Request, Stream
 from neva.server.errors import ApiError
 from neva.server.limits import Admission
 from neva.server.listening import Listener
-from neva.server.metrics import Metrics, Stopwatch
+from neva.server.metrics import Metrics
 from neva.server.settings import Settings
+from neva.server.stopwatch import Stopwatch
+from neva.server.tracing import UNDER_WAY
+from neva.server.version import release
 
 T = TypeVar("T")
 OpenEngine = Callable[[], Engine]
+LOADING = EngineInfo("loading", "none", "none", 0, 0, reproducible=False)
+"""What the metrics tell of before the engine is open."""
 
 
 class Desk:
@@ -74,13 +79,18 @@ class Desk:
     def metrics(self) -> Metrics:
         """The metrics, made when the model's name is known."""
         if self._metrics is None:
-            name = self._engine.info.name if self._engine else "loading"
-            metrics = Metrics(name, self.settings.limits.running)
+            info = self._engine.info if self._engine else LOADING
+            metrics = Metrics(info, self.settings.limits.running, release())
             metrics.watch(lambda: self.admission.running, lambda: self.admission.waiting)
             if self._engine is None:
                 return metrics
             self._metrics = metrics
         return self._metrics
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an HTTP response, of whatever kind."""
+        if self._engine is not None:
+            self.metrics.answered(route, status)
 
     async def read(self, work: Callable[[], T]) -> T:
         """Do `work` in a reading thread."""
@@ -102,13 +112,15 @@ class Desk:
         """
         engine, limits = self.engine, self.settings.limits
         log = {} if told is None else told
-        watches = [Stopwatch(self.metrics, log) for _ in range(choices)]
+        name, trace = engine.info.name, UNDER_WAY.get()
+        watches = [Stopwatch(self.metrics, log, name) for _ in range(choices)]
         asked = time.monotonic()
         try:
             place = self.admission.place(choices)
             async with place:
                 self.metrics.queued(time.monotonic() - asked)
-                listener = Listener(await self._start(engine, prepare))
+                trace.stage("queue", asked, time.monotonic())
+                listener = Listener(await self._start(engine, prepare, watches))
                 loop = asyncio.get_running_loop()
                 alarm = loop.call_later(limits.answer_seconds, listener.cancel)
                 try:
@@ -116,13 +128,18 @@ class Desk:
                 finally:
                     alarm.cancel()
                     listener.cancel()
+                    for index, watch in enumerate(watches):
+                        watch.left(listener.last(index))
         except ApiError as error:
             if error.status_code == 429:
                 self.metrics.refused()
             raise
 
     async def _start(
-        self, engine: Engine, prepare: Callable[[], Sequence[Request]]
+        self,
+        engine: Engine,
+        prepare: Callable[[], Sequence[Request]],
+        watches: Sequence[Stopwatch],
     ) -> list[Stream]:
         """Read and hand over, in one go: no more requests than readers hold decoded images.
 
@@ -132,10 +149,14 @@ class Desk:
         def work() -> list[Stream]:
             began = time.monotonic()
             requests = prepare()
-            metrics.read(len(requests[0].images), time.monotonic() - began)
+            if images := len(requests[0].images):
+                metrics.read(images, time.monotonic() - began)
+                trace.stage("image decode", began, time.monotonic(), images=images)
+            for watch in watches:
+                watch.begun()
             return engine.generate(requests)
 
-        metrics = self.metrics
+        metrics, trace = self.metrics, UNDER_WAY.get()
         started = asyncio.get_running_loop().run_in_executor(self._readers, work)
         try:
             return await asyncio.shield(started)

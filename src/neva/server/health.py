@@ -7,17 +7,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from neva.server.desk import Desk
+from neva.server.version import release
 
 API_VERSION = "1.0.0"
 LICENSE = "Apache-2.0"
-
-
-def release() -> str:
-    """The installed version of NeVA."""
-    try:
-        return metadata.version("neva-vlm")
-    except metadata.PackageNotFoundError:
-        return "0+unknown"
 
 
 def _license() -> dict[str, Any]:

@@ -56,6 +56,12 @@ class Listener:
                     self._open.discard(index)
                 yield index, chunk
 
+    def last(self, index: int) -> Chunk | None:
+        """The end of a stream that was cancelled, if its engine has told it already."""
+        with self._lock:
+            held = self._held.get(index)
+        return held if held is not None and held.finish is not None else None
+
     def cancel(self) -> None:
         """Stop what still runs. Safe to call late."""
         for index in self._open:

@@ -1,4 +1,8 @@
-"""Log lines of the server: JSON for machines, one short line for people. Never bodies or keys."""
+"""Log lines of the server: JSON for machines, one short line for people. Never bodies or keys.
+
+Every record made for a request carries its id. Of a message only the first line is kept, and no
+traceback: asyncio and others put into the rest what an exception says, and that may quote a body.
+"""
 
 import json
 import logging
@@ -6,9 +10,16 @@ import sys
 import time
 from typing import Literal
 
+from neva.server.tracing import UNDER_WAY
+
 Format = Literal["auto", "text", "json"]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def first_line(record: logging.LogRecord) -> str:
+    """What the record says."""
+    return record.getMessage().partition("\n")[0][:300]
 
 
 def details(record: logging.LogRecord) -> dict[str, object]:
@@ -26,8 +37,10 @@ class JsonLines(logging.Formatter):
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": first_line(record),
         }
+        if UNDER_WAY.get().request_id:
+            head["request_id"] = UNDER_WAY.get().request_id
         return json.dumps({**head, **details(record)}, default=str)
 
 
@@ -41,7 +54,7 @@ class Lines(logging.Formatter):
         if record.getMessage() == "request":
             words = f"{seen['method']} {seen['path']} {seen['status']} {seen['seconds']:.3f}s"
         else:
-            words = " ".join([record.getMessage(), *map(str, seen.values())])
+            words = " ".join([first_line(record), *map(str, seen.values())])
         return f"{moment} {words}"
 
 
@@ -50,7 +63,8 @@ def log_to_stderr(form: Format) -> None:
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(Lines() if text else JsonLines())
-    for name, level in (("neva", logging.INFO), ("uvicorn", logging.WARNING)):
+    levels = {"neva": logging.INFO, "uvicorn": logging.WARNING, "asyncio": logging.ERROR}
+    for name, level in {**levels, "opentelemetry": logging.WARNING}.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

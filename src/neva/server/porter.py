@@ -9,6 +9,7 @@ import re
 import time
 import traceback
 import uuid
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +19,7 @@ from neva.server.errors import ApiError, respond
 from neva.server.limits import bounded, declared_length, too_large
 from neva.server.quota import Quota
 from neva.server.settings import Settings
+from neva.server.tracing import UNDER_WAY, Tracing
 
 log = logging.getLogger("neva.server")
 
@@ -31,7 +33,11 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 
+CLIENT_GONE = 499
+"""nginx's status of a request whose client left before there was an answer."""
+
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_WORD = re.compile(r"(?:[a-z][a-z_-]{0,23}[0-9]?)?")
 _PORT = re.compile(r":\d+$")
 
 
@@ -43,11 +49,27 @@ def request_id_of(scope: Scope) -> str:
     return str(uuid.uuid4())
 
 
-class Porter:
-    """ASGI middleware; `scope["state"]` gets `request_id` and `owner`."""
+def harmless(path: str) -> str:
+    """A path that no route knows, for the log: words stay, what could be a key or data does not."""
+    words = path[:200].split("/")
+    return "/".join(word if _WORD.fullmatch(word) else "*" for word in words[:8])
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+
+class Porter:
+    """ASGI middleware; `scope["state"]` gets `request_id` and `owner`.
+
+    `answered` hears the route and the status of every response.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        tracing: Tracing,
+        answered: Callable[[str, int], None],
+    ) -> None:
         self._app = app
+        self._tracing, self._answered = tracing, answered
         self._settings = settings
         self._ring = KeyRing(settings.keys, settings.key_file)
         self._quota = Quota()
@@ -71,6 +93,8 @@ class Porter:
             await send(message)
 
         request = Request(scope)
+        trace = self._tracing.begin(request_id, scope["path"], request.headers)
+        UNDER_WAY.set(trace)  # this task's, and its children's: each request has a task of its own
         try:
             try:
                 key = self._key(request)
@@ -88,12 +112,16 @@ class Porter:
                 fault = respond(request, 500, "the server failed; the fault is in its log")
                 await fault(scope, receive, tagged)
         finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._answered(route, status or CLIENT_GONE)
+            trace.end(scope["method"], route, status or CLIENT_GONE)
             seen = {
                 "request_id": request_id,
+                **({"trace_id": trace.trace_id} if trace.trace_id else {}),
                 "owner": state.get("owner"),
-                "method": scope["method"],
-                "path": scope["path"][:200],
-                "status": status,
+                "method": scope["method"][:16],
+                "path": route if "route" in scope else harmless(scope["path"]),
+                "status": status or CLIENT_GONE,
                 "seconds": round(time.monotonic() - started, 4),
                 **state.get("told", {}),
             }

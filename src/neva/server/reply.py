@@ -13,9 +13,9 @@ from neva.errors import EngineError
 from neva.server.completion import SORRY, Heard
 from neva.server.content import Said
 from neva.server.desk import Desk
+from neva.server.porter import CLIENT_GONE
 from neva.server.sse import ClientGone, EventStream, unless_gone
 
-CLIENT_GONE = 499
 SEEDS = 2**63
 
 

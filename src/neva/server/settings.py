@@ -65,6 +65,8 @@ class Settings:
     """Threads that decode images and tokenise, so that the event loop never does."""
     data: Path | None = None
     """Folder of assets and stored responses; None: a temporary one, gone with the server."""
+    otlp: str | None = None
+    """An OpenTelemetry collector's URL (OTLP over HTTP), for traces; None: no traces."""
     limits: Limits = field(default_factory=Limits)
     """What a request may ask."""
 
