@@ -8,6 +8,7 @@ Torch-free. `tests/train/test_plan.py` holds the activations to what autograd re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from neva.train.flops import lora_parameters, recomputed_flops, step_flops
 from neva.train.recipe import Recipe
 from neva.train.shape import Shape
 
@@ -46,7 +47,9 @@ class Placement:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage computes. `flops` is of one sample, forward and backward."""
+    """What a stage computes. `flops` is of one sample, forward and backward, and whatever is
+    recomputed.
+    """
 
     samples: int
     steps: int
@@ -66,15 +69,6 @@ def trainable(shape: Shape, recipe: Recipe) -> int:
     return learned
 
 
-def lora_parameters(shape: Shape, recipe: Recipe) -> int:
-    """Parameters of an adapter on every linear layer of the LM."""
-    lm = shape.language
-    kv = lm.width // lm.heads * lm.kv_heads
-    sides = [lm.width + lm.width] * 2 + [lm.width + kv] * 2
-    sides += [lm.width + lm.mlp] * (3 if lm.gated else 2)
-    return lm.layers * recipe.lora_rank * sum(sides)
-
-
 def activations(shape: Shape, recipe: Recipe) -> float:
     """Bytes that autograd keeps for one row of `row_tokens`, in bfloat16 and float32.
 
@@ -82,7 +76,7 @@ def activations(shape: Shape, recipe: Recipe) -> float:
     inner values; where weights or an adapter learn, also the inputs of the matrices.
     """
     lm, tokens = shape.language, recipe.row_tokens
-    kv = lm.width // lm.heads * lm.kv_heads
+    kv = lm.key_width
     inner = 3 if lm.gated else 2
     kept = 2 * 4 * lm.width + 2 * (2 * lm.width + 2 * kv) + 2 * inner * lm.mlp
     if recipe.stage == "finetune":
@@ -99,7 +93,7 @@ def memory(shape: Shape, recipe: Recipe, shards: int = 1) -> Memory:
     """Bytes on each of `shards` devices; what learns and what does not are both sharded."""
     size = 2 if recipe.precision == "bf16" else 4
     learned, lm = trainable(shape, recipe), shape.language
-    extra = lora_parameters(shape, recipe) if recipe.lora else 0
+    extra = lora_parameters(shape, recipe)
     gathered = 2 * lm.layer_parameters * size if shards > 1 else 0  # two layers are whole at a time
     rows = min(CHUNK, recipe.row_tokens)
     return Memory(
@@ -134,23 +128,11 @@ def work(shape: Shape, recipe: Recipe, samples: int) -> Work:
     steps = total_steps(samples, recipe)
     text, supervised = TEXT_TOKENS[recipe.stage]
     tokens = min(shape.vision.tokens + text, recipe.max_length)
+    live = not recipe.feature_cache
+    flops = step_flops(shape, recipe, [tokens], min(supervised, tokens), 1, live)
     return Work(
         samples=steps * recipe.batch_size,
         steps=steps,
         tokens=tokens * steps * recipe.batch_size,
-        flops=_flops(shape, recipe, tokens, min(supervised, tokens)),
+        flops=flops + recomputed_flops(shape, recipe, [tokens]),
     )
-
-
-def _flops(shape: Shape, recipe: Recipe, tokens: int, supervised: int) -> float:
-    """FLOPs of one sample: forward, gradients of inputs, gradients of what learns."""
-    lm, seen = shape.language, shape.vision
-    full = recipe.stage == "finetune" and not recipe.lora
-    body = 2.0 * lm.layers * lm.layer_parameters * tokens
-    passes = (3 if full else 2) + int(recipe.checkpointing)
-    attention = 2.0 * tokens**2 * lm.width * lm.layers * (3 + int(recipe.checkpointing))
-    head = 2.0 * lm.head_parameters * supervised * (3 if full else 2)
-    adapter = 6.0 * lora_parameters(shape, recipe) * tokens if recipe.lora else 0.0
-    projector = 6.0 * shape.projector_parameters * seen.tokens
-    clip = 0.0 if recipe.feature_cache else 2.0 * seen.parameters * (seen.tokens + 1)
-    return passes * body + attention + head + adapter + projector + clip

@@ -7,13 +7,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Vision:
-    """A CLIP vision tower. `class_token` is computed, and is not handed to the projector."""
+    """A CLIP vision tower. Its class token is computed, and is not handed to the projector.
+
+    `skipped`: layers at the top whose output nobody uses; LLaVA takes the last but one.
+    """
 
     layers: int
     width: int
     mlp: int
     patch: int
     size: int
+    skipped: int = 1
+
+    @property
+    def used(self) -> int:
+        """Layers that are computed."""
+        return self.layers - self.skipped
 
     @property
     def tokens(self) -> int:
@@ -31,7 +40,10 @@ class Vision:
 
 @dataclass(frozen=True)
 class Language:
-    """A decoder-only LM. `gated` MLPs (llama) have three matrices, the others two."""
+    """A decoder-only LM. `gated` MLPs (llama) have three matrices, the others two.
+
+    `head`: width of one head, where it is not width / heads.
+    """
 
     layers: int
     width: int
@@ -41,12 +53,22 @@ class Language:
     vocabulary: int
     gated: bool = True
     tied: bool = False
+    head: int | None = None
+
+    @property
+    def attention_width(self) -> int:
+        """All heads' queries together."""
+        return self.heads * (self.head or self.width // self.heads)
+
+    @property
+    def key_width(self) -> int:
+        """All heads' keys together."""
+        return self.kv_heads * (self.head or self.width // self.heads)
 
     @property
     def layer_parameters(self) -> int:
         """Weights of one layer's matrices; norms and biases are left out (under 0.1%)."""
-        kv_width = self.width // self.heads * self.kv_heads
-        attention = 2 * self.width**2 + 2 * self.width * kv_width
+        attention = 2 * self.width * (self.attention_width + self.key_width)
         return attention + (3 if self.gated else 2) * self.width * self.mlp
 
     @property
@@ -96,6 +118,7 @@ class Shape:
                 seen["intermediate_size"],
                 seen["patch_size"],
                 seen["image_size"],
+                skipped=_skipped(config),
             ),
             Language(
                 layers=said.get("num_hidden_layers") or said["n_layer"],
@@ -106,6 +129,15 @@ class Shape:
                 vocabulary=said["vocab_size"],
                 gated=said.get("model_type") in {"llama", "mistral", "qwen2", "qwen3"},
                 tied=bool(said.get("tie_word_embeddings") or config.get("tie_word_embeddings")),
+                head=said.get("head_dim"),
             ),
             "linear" if config.get("projector_hidden_act") in {"linear", None} else "mlp2x_gelu",
         )
+
+
+def _skipped(config: Mapping[str, Any]) -> int:
+    """Layers of CLIP above the highest whose hidden states are used (0 are the embeddings)."""
+    wanted = config.get("vision_feature_layer", -2)
+    depth = config["vision_config"]["num_hidden_layers"]
+    layers = [wanted] if isinstance(wanted, int) else wanted
+    return int(depth - max(layer % (depth + 1) for layer in layers))
