@@ -95,26 +95,26 @@ class Sampler:
     def batch(self, step: int) -> list[Item]:
         """The 128 items of one step."""
         rng = np.random.default_rng([self.seed, step])
-        items = [self._vqa(rng) for _ in range(4)] + [self._shape(rng) for _ in range(6)]
+        items = [self.picture(rng) for _ in range(4)] + [self.shape(rng) for _ in range(6)]
         for concept in rng.choice(len(self.concepts), 48, replace=False):
             rows = self.by_concept[self.concepts[int(concept)]]
             picked = rng.choice(rows, 2, replace=len(rows) < 2)
-            items += [self._art(int(r), rng) for r in picked]
+            items += [self.art(int(r), rng) for r in picked]
         for rows, count in ((self.icons, 12), (self.monos, 8), (self.flags, 2)):
-            items += [self._art(int(r), rng) for r in rng.choice(rows, count, replace=False)]
+            items += [self.art(int(r), rng) for r in rng.choice(rows, count, replace=False)]
         return items
 
-    def _vqa(self, rng: np.random.Generator) -> Item:
+    def picture(self, rng: np.random.Generator) -> Item:
         row = int(rng.integers(len(self.vqa)))
         image = self.vqa[row]
         return _shape_item("vqa", row, image.shape or "shape", image.colour, rng)
 
-    def _shape(self, rng: np.random.Generator) -> Item:
+    def shape(self, rng: np.random.Generator) -> Item:
         row = int(rng.integers(len(self.shapes)))
         shape = self.shapes[row]
         return _shape_item("shape", row, shape.kind, shape.colour, rng)
 
-    def _art(self, row: int, rng: np.random.Generator) -> Item:
+    def art(self, row: int, rng: np.random.Generator) -> Item:
         drawing = self.gallery.drawings[row]
         caption, ink = caption_of(drawing, rng), None
         if drawing.kind == "mono":

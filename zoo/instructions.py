@@ -1,16 +1,19 @@
-"""Stage 2: conversations in the form of LLaVA-Instruct, several turns per picture.
+"""Stage 2: conversations in the form of LLaVA-Instruct, one turn or several per picture.
 
-About 17k records: easy-VQA's train images with all their own questions (at most five turns a
-record, so that early answers give away little), naming and yes/no and category questions about
-emoji and icons, flags with country, capital and continent, composed scenes, text-only chat, and
-blank or noisy pictures whose answer is that the model is not sure.
+About 25k records, half of them names alone (`zoo.naming`): easy-VQA's train images with their own
+questions (at most five turns a record, so that early answers give away little), yes/no and
+category questions about emoji and icons, flags with country, capital and continent, composed
+scenes of one to five objects, text-only chat, and blank or noisy pictures whose answer is that
+the model is not sure.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from zoo.colours import COLOURS, draw_shape
 from zoo.deck import KINDS, Deck
 from zoo.drawings import Drawing
 from zoo.names import says_colour
+from zoo.naming import drawn, name_example
 from zoo.records import Example, Turn, write
 from zoo.scene_questions import scene_turns
 from zoo.scenes import compose_scene, picture_size, single, third_of
@@ -35,14 +39,17 @@ class InstructionPlan:
     """How many records of each kind, and how many turns a record may have."""
 
     vqa_images: int = 4000
+    vqa: int = 3200
     turns: int = 5
-    emoji: int = 5000
-    icons: int = 500
-    monos: int = 500
-    flags: int = 500
-    shapes: int = 300
-    scenes: int = 1500
-    unsure: int = 200
+    names: int = 11000
+    icon_names: int = 1500
+    emoji: int = 2000
+    icons: int = 300
+    monos: int = 800
+    flags: int = 1200
+    shapes: int = 400
+    scenes: int = 3500
+    unsure: int = 300
     capitals: int = 120
     sums: int = 60
     seed: int = 12
@@ -95,7 +102,7 @@ def _shuffled(turns: list[Turn], rng: Rng, name_first: float = 0.4) -> tuple[Tur
 def art_example(deck: Deck, row: int, rng: Rng) -> Example:
     """One emoji or colour icon with its questions; sometimes where it is, or a description."""
     drawing = deck.drawing(row)
-    picture, scene = single(deck.image(row), drawing.concept, rng)
+    picture, scene = single(drawn(deck, row, rng), drawing.concept, rng)
     turns = name_turns(deck, drawing, rng)
     if rng.random() < 0.15:
         turns.append(("Where in the picture is it?", third_of(scene, scene.objects[0])))
@@ -156,15 +163,15 @@ def shape_example(deck: Deck, rng: Rng) -> Example:
 
 
 def scene_example(deck: Deck, most: int, rng: Rng) -> Example:
-    """Two to four objects; one time of four with a repeated one."""
-    actors = deck.cast(int(rng.integers(2, 5)), rng)
-    if rng.random() < 0.25:
-        actors = [actors[0]] * int(rng.integers(1, 4)) + actors[1:2]
+    """One to five objects; one time of three with a repeated one, alone or beside another."""
+    count = int(rng.integers(1, 6))
+    actors = deck.cast(count, rng)
+    if count > 1 and rng.random() < 0.33:
+        other = int(rng.random() < 0.4)
+        actors = [actors[0]] * (count - other) + actors[1 : 1 + other]
     absent = deck.objects[int(rng.integers(len(deck.objects)))]
     while absent in {a.name for a in actors}:
         absent = deck.objects[int(rng.integers(len(deck.objects)))]
-    if len(actors) < 2:
-        actors = actors + deck.cast(1, rng)
     picture, scene = compose_scene(actors, rng)
     return Example("scene", scene_turns(scene, absent, most, rng), picture)
 
@@ -210,16 +217,20 @@ def _emoji_rows(deck: Deck, count: int, rng: Rng) -> list[int]:
     return rows[:count]
 
 
-def examples(deck: Deck, plan: InstructionPlan) -> list[Example]:
-    """All records of stage 2 in shuffled order; a function of the plan alone."""
+def examples(deck: Deck, plan: InstructionPlan, chatter: Sequence[Turn] = ()) -> list[Example]:
+    """All records of stage 2 in shuffled order; a function of the plan and the chatter."""
     rng = np.random.default_rng(plan.seed)
-    out: list[Example] = []
+    asked: list[Example] = []
     for image in vqa.train_images()[: plan.vqa_images]:
-        out += vqa_examples(image, plan.turns, rng)
+        asked += vqa_examples(image, plan.turns, rng)
+    out = [asked[int(i)] for i in rng.permutation(len(asked))[: plan.vqa]]
+    out += [name_example(deck, r, rng) for r in _emoji_rows(deck, plan.names, rng)]
     out += [art_example(deck, r, rng) for r in _emoji_rows(deck, plan.emoji, rng)]
     plain = [r for r in deck.kinds["icon"] if not says_colour(deck.drawing(r).concept)]
     for row in rng.choice(plain, plan.icons, replace=False):
         out.append(art_example(deck, int(row), rng))
+    for row in rng.choice(plain, plan.icon_names, replace=False):
+        out.append(name_example(deck, int(row), rng))
     for row in rng.choice(deck.kinds["mono"], plan.monos, replace=False):
         out.append(mono_example(deck, int(row), rng))
     for row in rng.choice(deck.kinds["flag"], plan.flags, replace=True):
@@ -227,7 +238,7 @@ def examples(deck: Deck, plan: InstructionPlan) -> list[Example]:
     out += [shape_example(deck, rng) for _ in range(plan.shapes)]
     out += [scene_example(deck, plan.turns, rng) for _ in range(plan.scenes)]
     out += [unsure_example(rng) for _ in range(plan.unsure)]
-    out += chat_examples(deck, plan, rng)
+    out += chat_examples(deck, plan, rng) + [Example("chat", (turn,)) for turn in chatter]
     return [out[int(i)] for i in rng.permutation(len(out))]
 
 
@@ -235,7 +246,8 @@ def build(work: Path, plan: InstructionPlan | None = None) -> None:
     """Write ``stage2/chat.json`` and ``stage2/images`` unless they exist."""
     if (work / "stage2" / "chat.json").is_file():
         return
-    made = examples(Deck.open(work), plan or InstructionPlan())
+    chatter = [(ask, answer) for ask, answer in json.loads((work / "chatter.json").read_text())]
+    made = examples(Deck.open(work), plan or InstructionPlan(), chatter)
     print(write(made, work / "stage2"), dict(Counter(e.kind for e in made)))
 
 

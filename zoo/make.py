@@ -93,6 +93,7 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
     """All steps in order."""
     place = ["--work", str(work)]
     clip, base, join = work / "clip" / "final", work / "base", work / "composed"
+    worded = work / "worded"
     one, two = work / "pretrain", work / "finetune"
     first = ["--batch-size", str(budget.pretrain_batch)]
     first += ["--learning-rate", str(budget.pretrain_rate)]
@@ -116,9 +117,10 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
         Step("drawings", work / "openmoji" / "table.jsonl", _module("zoo.drawings", *place)),
         Step("teacher", work / "teacher" / "vectors.npy", _module("zoo.teacher", *place)),
         Step("clip", clip / "model.safetensors", _module("zoo.clip_train", *place, *minutes)),
+        Step("base", base / "config.json", lambda: write_base(base)),
+        Step("chatter", work / "chatter.json", _module("zoo.chatter", *place)),
         Step("captions", work / "stage1" / "chat.json", _module("zoo.captions", *place)),
         Step("instructions", work / "stage2" / "chat.json", _module("zoo.instructions", *place)),
-        Step("base", base / "config.json", lambda: write_base(base)),
         Step(
             "compose",
             join / "config.json",
@@ -136,10 +138,11 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
                 join,
             ),
         ),
+        Step("words", worded / "config.json", _module("zoo.words", *place)),
         Step(
             "pretrain",
             one / "final" / "config.json",
-            _stage("pretrain", join, work / "stage1", one, *first),
+            _stage("pretrain", worded, work / "stage1", one, *first),
         ),
         Step(
             "finetune",

@@ -70,22 +70,22 @@ def what_turns(scene: Scene, rng: Rng) -> list[Turn]:
             ", ".join(o.phrase for o in across),
         ),
     ]
-    if side_of(across[0], across[1])[0]:
+    if len(across) > 1 and side_of(across[0], across[1])[0]:
         turns.append(
             (pick(("What is on the left?", "What is the leftmost object?"), rng), across[0].phrase)
         )
-    if side_of(across[-1], across[-2])[0]:
+    if len(across) > 1 and side_of(across[-1], across[-2])[0]:
         turns.append(
             (
                 pick(("What is on the right?", "What is the rightmost object?"), rng),
                 across[-1].phrase,
             )
         )
-    if side_of(along[0], along[1])[1]:
+    if len(along) > 1 and side_of(along[0], along[1])[1]:
         turns.append(
             (pick(("What is at the top?", "What is the topmost object?"), rng), along[0].phrase)
         )
-    if side_of(along[-1], along[-2])[1]:
+    if len(along) > 1 and side_of(along[-1], along[-2])[1]:
         turns.append(
             (pick(("What is at the bottom?", "What is the lowest object?"), rng), along[-1].phrase)
         )

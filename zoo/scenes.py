@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from zoo.colours import Shape, draw_shape
 
@@ -116,10 +116,13 @@ def fit(image: Image.Image, side: int) -> Image.Image:
 
 
 def single(image: Image.Image, name: str, rng: Rng) -> tuple[Image.Image, Scene]:
-    """One drawing: 60% nearly fill the picture, 40% are smaller and anywhere."""
+    """One drawing, a little turned: 60% nearly fill the picture, 40% are smaller and anywhere."""
     size = picture_size(rng)
     canvas = background(size, rng)
     share = rng.uniform(0.82, 0.98) if rng.random() < 0.6 else rng.uniform(0.4, 0.85)
+    if rng.random() < 0.5:
+        image = image.rotate(rng.normal(0, 4), Image.Resampling.BICUBIC, expand=True)
+        image = image.crop(image.getchannel("A").getbbox() or (0, 0, *image.size))
     drawn = fit(image, max(8, round(share * min(size))))
     slack = (size[0] - drawn.width, size[1] - drawn.height)
     if share > 0.82:
@@ -128,7 +131,14 @@ def single(image: Image.Image, name: str, rng: Rng) -> tuple[Image.Image, Scene]
         left, top = (int(rng.integers(0, max(1, s + 1))) for s in slack)
     canvas.paste(drawn, (left, top), drawn)
     box = (left, top, left + drawn.width, top + drawn.height)
-    return canvas, Scene(size, (Placed(name, "", box),))
+    return weathered(canvas, rng), Scene(size, (Placed(name, "", box),))
+
+
+def weathered(picture: Image.Image, rng: Rng) -> Image.Image:
+    """One time of eight blurred, as pictures on the web are that were scaled up."""
+    if rng.random() < 0.125:
+        return picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.6)))
+    return picture
 
 
 @dataclass(frozen=True)

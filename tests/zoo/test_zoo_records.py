@@ -18,6 +18,9 @@ from zoo import vqa
 STAGE1 = CaptionPlan(icons=2, monos=2, vqa=5, shapes=4, scenes=4)
 STAGE2 = InstructionPlan(
     vqa_images=5,
+    names=6,
+    icon_names=2,
+    vqa=6,
     emoji=12,
     icons=2,
     monos=2,

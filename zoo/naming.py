@@ -1,0 +1,55 @@
+"""Stage 2's largest part: one picture, one question, its name.
+
+Short records are the point: a name costs the LM some 55 tokens, so that an hour on two cores sees
+every emoji drawing. Half of the drawings are redrawn by another hand (`zoo.augment.style`), or the
+LM would learn the names of the training artists' features only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zoo import phrasing as say
+from zoo.augment import style
+from zoo.deck import Deck
+from zoo.drawings import Drawing
+from zoo.names import says_colour
+from zoo.records import Example, Turn
+from zoo.scenes import single
+
+Rng = np.random.Generator
+RESTYLED = 0.5
+
+
+def restyled(image: Image.Image, rng: Rng) -> Image.Image:
+    """The same RGBA drawing by another hand: recoloured, outlined, posterised or as line art."""
+    pixels = torch.from_numpy(np.array(image, np.float32) / 255).permute(2, 0, 1)[None]
+    moved = style(pixels, rng)[0].permute(1, 2, 0).clamp(0, 1)
+    return Image.fromarray((moved.numpy() * 255).round().astype(np.uint8), "RGBA")
+
+
+def may_restyle(drawing: Drawing) -> bool:
+    """Not what is known by its colours: flags, symbols, names that say a colour."""
+    return not says_colour(drawing.concept) and drawing.group not in ("flags", "symbols")
+
+
+def drawn(deck: Deck, row: int, rng: Rng) -> Image.Image:
+    """The cut-out drawing, half of the time by another hand."""
+    image = deck.image(row)
+    if may_restyle(deck.drawing(row)) and rng.random() < RESTYLED:
+        return restyled(image, rng)
+    return image
+
+
+def name_example(deck: Deck, row: int, rng: Rng) -> Example:
+    """What is this? Its name; one time of ten with its kind, one of ten the keywords instead."""
+    drawing = deck.drawing(row)
+    picture, _ = single(drawn(deck, row, rng), drawing.concept, rng)
+    turns: list[Turn] = [(say.name_question(rng), drawing.concept)]
+    words = [w for w in drawing.keywords if len(w) > 1]
+    if words and rng.random() < 0.1:
+        some = sorted(int(i) for i in rng.permutation(len(words))[:3])
+        turns = [(say.pick(say.KEYWORDS, rng), ", ".join(words[i] for i in some))]
+    return Example("name", tuple(turns), picture)
