@@ -5,7 +5,7 @@ Holds the engine, which may still be loading, and what all routes share.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -81,11 +81,18 @@ class Desk:
         if self._metrics is None:
             info = self._engine.info if self._engine else LOADING
             metrics = Metrics(info, self.settings.limits.running, release())
-            metrics.watch(lambda: self.admission.running, lambda: self.admission.waiting)
+            metrics.watch(
+                lambda: self.admission.running, lambda: self.admission.waiting, self.figures
+            )
             if self._engine is None:
                 return metrics
             self._metrics = metrics
         return self._metrics
+
+    def figures(self) -> Mapping[str, float]:
+        """The engine's own figures, of its caches; none where it keeps none."""
+        keep: Callable[[], Mapping[str, float]] | None = getattr(self._engine, "figures", None)
+        return keep() if keep is not None else {}
 
     def answered(self, route: str, status: int) -> None:
         """Count an HTTP response, of whatever kind."""

@@ -35,6 +35,36 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 """Figures with other names than their own and `vllm:` before it."""
 
 
+def names_of(family: str) -> tuple[str, ...]:
+    """All names of a figure."""
+    own = (family,) if family.startswith("neva_") else (family, f"vllm:{family}")
+    return NAMES.get(family, own)
+
+
+FIGURES: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "image_cache_queries": (
+        "counter",
+        "Images asked of the cache of encoded ones",
+        ("mm_cache_queries",),
+    ),
+    "image_cache_hits": ("counter", "Images that were encoded already", ("mm_cache_hits",)),
+    "prefix_cache_queries": (
+        "counter",
+        "Prompt tokens looked for in the KV cache",
+        ("prefix_cache_queries",),
+    ),
+    "prefix_cache_hits": ("counter", "Prompt tokens found in the KV cache", ("prefix_cache_hits",)),
+    "kv_cache_usage": (
+        "gauge",
+        "KV cache in use, 0 to 1",
+        ("kv_cache_usage_perc", "gpu_cache_usage_perc"),
+    ),
+}
+"""An engine's own figure -> kind, meaning, and NIM's or vLLM's names."""
+OWN_FIGURES = "neva_engine_"
+"""Before the name of an engine's figure that has no name elsewhere: a gauge."""
+
+
 class Names(Collector):  # type: ignore[misc]  # prometheus_client is not followed
     """Collects what `inner` collects, each under all of its names."""
 
@@ -44,13 +74,31 @@ class Names(Collector):  # type: ignore[misc]  # prometheus_client is not follow
     def collect(self) -> Iterator[Metric]:
         """The families, without the moments at which they were made (`_created`)."""
         for family in self._inner.collect():
-            for name in NAMES.get(family.name, (family.name, f"vllm:{family.name}")):
+            for name in names_of(family.name):
                 renamed = Metric(name, family.documentation, family.type, family.unit)
                 for sample in family.samples:
                     ending = sample.name.removeprefix(family.name)
                     if ending != "_created":
                         renamed.samples.append(sample._replace(name=name + ending))
                 yield renamed
+
+
+class Figures(Collector):  # type: ignore[misc]  # as above
+    """An engine's own figures."""
+
+    def __init__(self, read: Callable[[], Mapping[str, float]], model: str) -> None:
+        self._read, self._model = read, model
+
+    def collect(self) -> Iterator[Metric]:
+        """One family for each name of each figure that the engine has."""
+        for name, value in self._read().items():
+            plain = ("gauge", name.replace("_", " "), (OWN_FIGURES + name,))
+            kind, text, names = FIGURES.get(name, plain)
+            for each in names:
+                family = Metric(each, text, kind)
+                ending = "_total" if kind == "counter" else ""
+                family.add_sample(each + ending, {"model_name": self._model}, value)
+                yield family
 
 
 class Metrics:
@@ -121,10 +169,16 @@ class Metrics:
     def _seconds(self, name: str, text: str) -> Histogram:
         return self._histogram(name, f"{text}, seconds", SECONDS)
 
-    def watch(self, running: Callable[[], int], waiting: Callable[[], int]) -> None:
-        """Read the two gauges when they are scraped."""
+    def watch(
+        self,
+        running: Callable[[], int],
+        waiting: Callable[[], int],
+        figures: Callable[[], Mapping[str, float]],
+    ) -> None:
+        """Read the two gauges, and the engine's own figures, when they are scraped."""
         self._running.set_function(running)
         self._waiting.set_function(waiting)
+        self._twice.register(Figures(figures, self._model))
 
     def answered(self, route: str, status: int) -> None:
         """An HTTP response was given, for whatever kind of request."""
