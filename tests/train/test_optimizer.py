@@ -1,10 +1,27 @@
 """fp32 masters: as exact as training in fp32 allows, and restored bit for bit."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neva.train.optimizer import MasterAdamW
 from neva.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Saved tensors in memory."""
+
+    tensors: dict[str, Tensor]
+
+    def names(self) -> Collection[str]:
+        return self.tensors.keys()
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            tensor.copy_(self.tensors[name])
 
 
 def net(dtype: torch.dtype) -> nn.Sequential:
@@ -78,7 +95,7 @@ def test_state_goes_on_bit_for_bit() -> None:
     kept = {name: tensor.clone() for name, tensor in adam.state().items()}
     second = net(torch.bfloat16)
     again = MasterAdamW(dict(second.named_parameters()), Recipe(learning_rate=1e-2))
-    again.load(kept)
+    again.load(Kept(kept))
     for model, optimizer in ((first, adam), (second, again)):
         backward(model, 9)
         optimizer.clip(1.0)

@@ -52,9 +52,10 @@ def train(world: int, recipe: Recipe, inputs: Inputs, out: Path) -> list[float]:
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(120)
+        process.join(250)
     assert [process.exitcode for process in ranks] == [0] * world
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "loss" in line]
     assert [line["samples"] for line in lines] == [5] * len(lines)
     return [line["loss"] for line in lines]
 
@@ -64,9 +65,11 @@ def inputs(parent: Checkpoint, data: Path, pictures: Path) -> Inputs:
     return parent.path, data, pictures
 
 
-def check(world: int, inputs: Inputs, tmp_path: Path) -> None:
-    one = train(1, RECIPE, inputs, tmp_path / "one")
-    many = train(world, RECIPE, inputs, tmp_path / "many")
+def check(
+    world: int, inputs: Inputs, tmp_path: Path, recipe: Recipe = RECIPE, **placement: int
+) -> None:
+    one = train(1, recipe, inputs, tmp_path / "one")
+    many = train(world, recipe.with_values(**placement), inputs, tmp_path / "many")
     np.testing.assert_allclose(many, one, rtol=1e-4)
     a, b = (read_tensors(Checkpoint.open(tmp_path / n / "final")) for n in ("one", "many"))
     for name in a:

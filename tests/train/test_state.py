@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neva.errors import CheckpointError
-from neva.train.state import Snapshot, newest, save
+from neva.train.state import Snapshot, clear_unfinished, newest, save
 
 
 def snapshot(step: int) -> Snapshot:
@@ -18,8 +18,12 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     save(snapshot(7), tmp_path, keep=2)
     back = newest(tmp_path)
     assert back is not None and back.step == 7
-    assert torch.equal(back.tensors["master.w"], torch.full((2, 3), 7.0))
-    assert torch.equal(back.tensors["random"], torch.get_rng_state())
+    filled = {"master.w": torch.zeros(2, 3)}
+    back.fill(filled)
+    assert torch.equal(filled["master.w"], torch.full((2, 3), 7.0))
+    assert torch.equal(back.read("random"), torch.get_rng_state())
+    with pytest.raises(KeyError, match=r"mean\.w"):
+        back.fill({"mean.w": torch.zeros(2, 3)})
     assert back.values["cursor"] == {"epoch": 1, "place": 7}
 
 
@@ -36,6 +40,7 @@ def test_a_half_written_one_is_ignored_and_removed(tmp_path: Path) -> None:
     (half / "tensors.safetensors").write_bytes(b"\x00" * 20)
     back = newest(tmp_path)
     assert back is not None and back.step == 3
+    clear_unfinished(tmp_path)
     assert not half.exists()
 
 

@@ -17,6 +17,7 @@ TFLOPS = typer.Option("--tflops", help="Peak bfloat16 TFLOP/s of one device (H10
 MFU = typer.Option("--mfu", help="Share of the peak that training reaches.")
 SAMPLES = typer.Option("--samples", help="Records per epoch; unset: the published data's.")
 LORA = typer.Option("--lora", help="Stage 2 with an adapter instead of the whole LM.")
+QLORA = typer.Option("--qlora", help="Stage 2 with an adapter over an LM in 4 bits.")
 JSON = typer.Option("--json", help="One JSON object on stdout.")
 
 
@@ -28,6 +29,7 @@ def plan(
     mfu: Annotated[float, MFU] = 0.45,
     samples: Annotated[int | None, SAMPLES] = None,
     lora: Annotated[bool, LORA] = False,
+    qlora: Annotated[bool, QLORA] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """State parameters, memory by part, tokens, FLOPs, placement and hours of both stages.
@@ -43,9 +45,10 @@ def plan(
     if recipe not in COURSES:
         raise NevaError(f"No recipe is called {recipe!r}; the recipes are {', '.join(COURSES)}.")
     course = COURSES[recipe]
+    second = course.finetune.with_values(lora=lora or qlora or None, qlora=qlora or None)
     stages = [
-        _stage(course, course.stage(stage), gpus, memory, tflops, mfu, samples, lora)
-        for stage in ("pretrain", "finetune")
+        _stage(course, stage, gpus, memory, tflops, mfu, samples)
+        for stage in (course.pretrain, second)
     ]
     if as_json:
         typer.echo(json.dumps({"recipe": recipe, "stages": stages}, indent=2))
@@ -65,18 +68,18 @@ def _stage(
     tflops: float,
     mfu: float,
     samples: int | None,
-    lora: bool,
 ) -> dict[str, Any]:
     """Everything about one stage."""
     first, second = course.samples
     published = first if recipe.stage == "pretrain" else second
-    if lora and recipe.stage == "finetune":
-        recipe = recipe.with_values(lora=True)
-    todo = work(course.shape, recipe, samples or published or 20_000)
     ways = list(placements(course.shape, recipe, gpus))
     fits = next((way for way in ways if way.memory.total <= memory * GIB), None)
+    chosen = recipe.with_values(**(fits.changes if fits else {}))
+    todo = work(course.shape, chosen, samples or published or 20_000)
     return {
         "stage": recipe.stage,
+        "lora": recipe.lora,
+        "qlora": recipe.qlora,
         "trainable": trainable(course.shape, recipe),
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
@@ -86,7 +89,7 @@ def _stage(
         "flops": todo.samples * todo.flops,
         "hours": todo.hours(gpus, tflops * 1e12, mfu),
         "fits": fits.name if fits else None,
-        "supported": bool(fits and fits.supported),
+        "options": fits.options if fits else None,
         "placements": {way.name: _gibs(way) for way in ways},
     }
 
@@ -109,5 +112,7 @@ def _show(found: dict[str, Any], gpus: int, memory: float) -> None:
         typer.echo(f" {mark} {name}: {words} GiB")
     if found["fits"] is None:
         typer.echo(f"   nothing fits in {memory:g} GiB: more devices, --lora or a shorter row")
-    elif not found["supported"]:
-        typer.echo("   neva cannot shard yet: it trains with a whole copy on each device")
+    else:
+        start = f"torchrun --nproc-per-node {gpus} -m neva.cli" if gpus > 1 else "neva"
+        words = " ".join(f"--{asked}" for asked in ("lora", "qlora") if found[asked])
+        typer.echo(f"   * {start} {found['stage']} ... {words} {found['options']}".rstrip())

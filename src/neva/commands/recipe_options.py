@@ -33,7 +33,7 @@ def with_recipe_options(stage: Stage) -> Callable[[Callable[..., None]], Callabl
 
 def _fits(name: str, stage: Stage) -> bool:
     """The LM is frozen in pretrain, so nothing of LoRA is offered there."""
-    return name != "stage" and not (stage == "pretrain" and name.startswith("lora"))
+    return name != "stage" and not (stage == "pretrain" and name.startswith(("lora", "qlora")))
 
 
 def _parameter(field: dataclasses.Field[Any], stage: Stage) -> inspect.Parameter:

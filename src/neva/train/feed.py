@@ -127,8 +127,8 @@ class Feed:
             self.recipe.row_tokens,
             seed=self.recipe.seed,
             epochs=epochs,
-            rank=ranks.rank,
-            world=ranks.world,
+            rank=ranks.reader,
+            world=ranks.readers,
             workers=self.recipe.workers,
         )
         self._batches: Iterator[Batch] | None = None

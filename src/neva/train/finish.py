@@ -1,24 +1,31 @@
-"""The end of a run: a checkpoint in `final/`, the adapter, the summary and the plot."""
+"""The end of a run: a checkpoint in `final/`, the adapter, the summary and the plot.
+
+However a run's model was divided or quantised, what it made is one Hugging Face checkpoint.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers import LlavaForConditionalGeneration
 
 from neva.model import Provenance, read_tensors
 from neva.model.arrays import as_tensor
 from neva.model.keys import disk_name
+from neva.model.load import load_model
 from neva.model.save import save_checkpoint
 from neva.train.folder import RunFolder
-from neva.train.learner import Learner
+from neva.train.learner import Learner, add_recipes_lora
 from neva.train.metrics import plot, read_metrics
 
 if TYPE_CHECKING:
     from neva.train.feed import Feed
 
 
-def write_final(learner: Learner, feed: "Feed", folder: RunFolder) -> None:
+def write_final(
+    learner: Learner, masters: Mapping[str, Tensor], feed: "Feed", folder: RunFolder
+) -> None:
     """Write `final/` (and `adapter/`): what learned from its masters, the rest from the parent."""
     parent, recipe = learner.parent, learner.recipe
     provenance = Provenance(
@@ -31,31 +38,37 @@ def write_final(learner: Learner, feed: "Feed", folder: RunFolder) -> None:
         parents=(parent.sha256, *parent.provenance.parents),
     )
     learner.optimizer.forget()
-    _make_exact(learner)
+    model = _exact(learner, masters)
     if recipe.lora:
         from neva.model.adapter import merge_lora, save_adapter
 
-        save_adapter(learner.model, folder.adapter)
-        merge_lora(learner.model)
-    save_checkpoint(learner.model, parent, folder.final, provenance)
+        save_adapter(model, folder.adapter)
+        merge_lora(model)
+    save_checkpoint(model, parent, folder.final, provenance)
 
 
 @torch.no_grad()
-def _make_exact(learner: Learner) -> None:
-    """Give the model the masters and, of what is frozen, the parent's own numbers.
+def _exact(learner: Learner, masters: Mapping[str, Tensor]) -> LlavaForConditionalGeneration:
+    """A model with the masters and, of what is frozen, the parent's own numbers.
 
     In float32, so that nothing is rounded twice: the writer rounds to the parent's dtype, and what
-    was frozen comes out bit for bit as it was.
+    was frozen comes out bit for bit as it was. It is the learner's own model, unless that is in
+    pieces or in 4 bits.
     """
-    learner.model.float()
+    model, recipe = learner.model, learner.recipe
+    if learner.grid.divided or recipe.qlora:
+        model = load_model(learner.parent, "cpu", torch.float32)
+        if recipe.lora:
+            add_recipes_lora(model, recipe)
+    model.float()
     parents = read_tensors(learner.parent)
-    masters: Mapping[str, Tensor] = learner.trained()
-    for name, parameter in learner.model.named_parameters():
+    for name, parameter in model.named_parameters():
         disk = disk_name(name)
         if disk in masters:
             parameter.copy_(masters[disk])
         else:
             parameter.copy_(as_tensor(parents[disk.replace(".base_layer.", ".")]))
+    return model
 
 
 def draw(folder: RunFolder, title: str) -> None:

@@ -24,6 +24,8 @@ _FIRST_FILES = {f"inputs.json{_ASIDE}", "inputs.json", f"recipe.json{_ASIDE}"}
 
 # What may differ between a run and its resumption: nothing here changes the weights.
 HARMLESS = frozenset({"save_every", "keep_last", "log_every", "workers", "validate_every"})
+# What says only where the weights lie: sums are rounded in another order, nothing else changes.
+PLACEMENT = frozenset({"shard", "tensor_parallel"})
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,10 @@ def claim(path: Path, recipe: Recipe, inputs: Mapping[str, Any]) -> RunFolder:
         folder.write("inputs.json", inputs)
         folder.write("recipe.json", recipe.to_json())
         return folder
-    before = json.loads((path / "recipe.json").read_text(encoding="utf-8"))
-    now = recipe.to_json()
-    changed = [k for k in now if before.get(k) != now[k] and k not in HARMLESS]
+    before, now = recorded_recipe(path).to_json(), recipe.to_json()
+    changed = [k for k in now if before[k] != now[k] and k not in HARMLESS | PLACEMENT]
     if changed:
-        words = ", ".join(f"{k} was {before.get(k)!r} and is {now[k]!r}" for k in changed)
+        words = ", ".join(f"{k} was {before[k]!r} and is {now[k]!r}" for k in changed)
         raise NevaError(
             f"{path}: cannot resume with another recipe: {words}. Give the same options as before, "
             "or start a new run in another folder."

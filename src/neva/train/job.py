@@ -12,6 +12,7 @@ from neva.train.metrics import MetricsLog
 from neva.train.progress import RunProgress
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
+from neva.train.saver import Saver
 
 LOSS_MEMORY = 0.95  # of the running mean that a spike is measured against
 
@@ -59,6 +60,7 @@ class Run:
     learner: Learner
     feed: Feed
     folder: RunFolder
+    saver: Saver
     log: MetricsLog | None
     progress: RunProgress
     total: int

@@ -10,14 +10,17 @@ from transformers import LlavaForConditionalGeneration
 
 from neva.errors import CheckpointError
 from neva.model import Checkpoint
-from neva.model.forward import PackedInputs, packed_forward
+from neva.model.forward import PackedInputs
 from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
 from neva.train.optimizer import MasterAdamW
+from neva.train.quantised import load_quantised
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
+from neva.train.sharding import IDLE, Grid, Whole, shard
+from neva.train.tensor_parallel import parallelise
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,41 @@ class Learner:
 
     def __init__(self, parent: Checkpoint, recipe: Recipe, ranks: Ranks | None = None) -> None:
         self.parent, self.recipe, self.ranks = parent, recipe, ranks or Ranks()
-        device = self.ranks.device
+        self.grid = Grid.of(recipe, self.ranks.world)
         self.dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-        self.model: LlavaForConditionalGeneration = load_model(parent, device, self.dtype)
-        if device == "cpu":
+        self.model = self._load()
+        if self.ranks.device == "cpu":
             use_short_attention(self.model)
         self.model.requires_grad_(False)
         if recipe.lora:
-            _add_lora(self.model, recipe)
-        self.optimizer = MasterAdamW(self._trainable(), recipe, self.dtype)
+            add_recipes_lora(self.model, recipe)
         self._set_modes()
+        self.whole = Whole(self.model, parent.pixels)
+        self._divide()
+        self.optimizer = MasterAdamW(
+            self._trainable(), recipe, self.dtype, sharded=self.grid.shards > 1
+        )
+
+    def _load(self) -> LlavaForConditionalGeneration:
+        """The parent's model, on the CPU where it is going to be divided."""
+        if self.recipe.qlora:
+            return load_quantised(self.parent, self.ranks.device, self.dtype)
+        device = "cpu" if self.grid.divided else self.ranks.device
+        return load_model(self.parent, device, self.dtype)
+
+    def _divide(self) -> None:
+        """Lay the model on the processes as the recipe says."""
+        mesh = self.grid.mesh(self.ranks)
+        self._copies = None  # the ranks with whole copies, whose gradients are to be summed
+        if mesh is None:
+            return
+        self._trainable()
+        if self.grid.tensor > 1:
+            parallelise(self.model, mesh["tensor"], self.ranks.device)
+        if self.grid.shards > 1:
+            shard(self.whole, self.grid, mesh, self.recipe, self.ranks.device)
+        else:
+            self._copies = mesh["copies"].get_group()
 
     def _trainable(self) -> Mapping[str, nn.Parameter]:
         """What learns, by disk name; everything else keeps requires_grad False."""
@@ -96,7 +124,9 @@ class Learner:
         norm = math.nan
         if math.isfinite(total):
             if self.ranks.world > 1:
-                self.ranks.add_up(self.optimizer.gradients())
+                gradients = self.optimizer.gradients()
+                if self._copies is not None:
+                    self.ranks.add_up(gradients, self._copies)
             norm = self.optimizer.clip(self.recipe.grad_clip)
         applied = math.isfinite(norm)
         if applied:
@@ -108,26 +138,32 @@ class Learner:
     def _backward(self, rows: Sequence[PackedInputs], supervised: int) -> float:
         """Add this rank's gradients; its summed loss, not finite if a row's was not."""
         total = 0.0
-        for row in rows:
-            loss, _ = packed_forward(self.model, row, self.parent.pixels)
+        for row in self._even(rows):
+            loss, _ = self.whole(row)
             total += float(loss.detach())
-            if not math.isfinite(total):
-                break
-            (loss / supervised).backward()  # type: ignore[no-untyped-call]
+            if not math.isfinite(total) and not self.grid.divided:
+                break  # processes that divide a model go through all rows together
+            (loss / supervised).backward()
         return total
+
+    def _even(self, rows: Sequence[PackedInputs]) -> list[PackedInputs]:
+        """As many rows on every rank, where a model is divided: each row is work for all."""
+        most = int(self.ranks.most(len(rows))) if self.grid.divided else len(rows)
+        return [*rows, *[IDLE] * (most - len(rows))]
 
     @torch.no_grad()
     def judge(self, rows: Sequence[PackedInputs]) -> tuple[float, int]:
-        """(summed loss, supervised tokens) of rows that are not learned from."""
+        """(summed loss, supervised tokens) of rows that are not learned from, divided by ranks."""
         total, count = 0.0, 0
-        for row in rows:
-            loss, supervised = packed_forward(self.model, row, self.parent.pixels)
+        for row in self._even(rows[self.ranks.reader :: self.ranks.readers]):
+            loss, supervised = self.whole(row)
             total, count = total + float(loss), count + supervised
-        return total, count
+        total, counted = self.ranks.total([total, count])
+        return total, int(counted)
 
     def trained(self) -> dict[str, Tensor]:
-        """The float32 masters of what learned, by disk name."""
-        return {name: master.detach() for name, master in self.optimizer.masters.items()}
+        """The float32 masters of what learned, by disk name; every rank must ask."""
+        return self.optimizer.whole()
 
 
 def supervised_tokens(row: PackedInputs) -> int:
@@ -136,7 +172,8 @@ def supervised_tokens(row: PackedInputs) -> int:
     return int(row.supervised.sum()) - int(first.sum())
 
 
-def _add_lora(model: LlavaForConditionalGeneration, recipe: Recipe) -> None:
+def add_recipes_lora(model: LlavaForConditionalGeneration, recipe: Recipe) -> None:
+    """Put the recipe's adapter on `model`; its first numbers follow from the seed."""
     from neva.model.adapter import LoraShape, add_lora  # peft is imported only where it is used
 
     targets = tuple(name.strip() for name in recipe.lora_targets.split(","))

@@ -23,8 +23,9 @@ from neva.train.metrics import MetricsLog, environment, peak_memory
 from neva.train.progress import RunProgress
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
+from neva.train.saver import Saver
 from neva.train.schedule import rate, total_steps
-from neva.train.state import Snapshot, newest, random_state, restore_random_state, save
+from neva.train.state import Saved, Snapshot, newest, random_state, restore_random_state
 from neva.train.stopper import Stopper
 from neva.train.summary import Summary, finished
 from neva.train.watch import check_first, report
@@ -44,12 +45,12 @@ def run(
     `licences` of the files go into the checkpoint's provenance.
     NevaError for whatever the user can mend; a run that could not begin leaves no folder behind.
     """
-    ranks = Ranks.join()
+    ranks = Ranks.join(recipe.tensor_parallel)
     check_free(out, resume)
     ranks.wait()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    torch.manual_seed(recipe.seed + ranks.rank)
+    torch.manual_seed(recipe.seed + ranks.reader)
     parent = Checkpoint.open(checkpoint)
     if resume and (made := finished(out)):
         return made
@@ -71,7 +72,7 @@ def run(
 
 
 def _open(
-    recipe: Recipe, parent: Checkpoint, feed: Feed, out: Path, before: Snapshot | None, ranks: Ranks
+    recipe: Recipe, parent: Checkpoint, feed: Feed, out: Path, before: Saved | None, ranks: Ranks
 ) -> Run:
     """Load the model, claim the folder, and go to where the run was."""
     learner = Learner(parent, recipe, ranks)
@@ -85,7 +86,8 @@ def _open(
         log = MetricsLog(folder.metrics, int(before.values["metrics_bytes"]) if before else 0)
     else:
         folder = RunFolder(out, fresh=False)
-    job = Run(recipe, learner, feed, folder, log, progress, total, ranks)
+    saver = Saver(folder.checkpoints, recipe.keep_last, ranks)
+    job = Run(recipe, learner, feed, folder, saver, log, progress, total, ranks)
     if before:
         _restore(job, before)
     return job
@@ -111,13 +113,15 @@ def _learn(job: Run, stopper: Stopper) -> None:
             validate(job)
         if recipe.save_every and job.done % recipe.save_every == 0 and job.done < job.total:
             save_state(job)
+        job.saver.settle()
     if stopper.signal and job.done < job.total:
         save_state(job)
+    job.saver.wait()
 
 
 def _stopped(job: Run, stopper: Stopper) -> bool:
     """Whether any rank was told to stop; then all of them are."""
-    (signals,) = job.ranks.total([float(stopper.signal or 0)])
+    signals = job.ranks.most(float(stopper.signal or 0))
     if signals and not stopper.signal:
         stopper.signal = signal.SIGTERM
     return bool(signals)
@@ -134,34 +138,37 @@ def validate(job: Run) -> None:
 
 
 def save_state(job: Run) -> None:
-    """All that is needed to go on exactly here."""
+    """All that is needed to go on exactly here; each rank gives what it holds."""
     states = job.ranks.gather_bytes(random_state())
     (skipped,) = job.ranks.total([job.feed.skipped])
-    if job.log:
-        tensors = dict(job.learner.optimizer.state())
-        tensors |= {f"random.{rank}": state for rank, state in enumerate(states)}
-        values = {
-            "tally": vars(job.tally),
-            "feed": {**job.feed.state(), "skipped": int(skipped)},
-            "metrics_bytes": job.log.length,
-            "world": job.ranks.world,
-        }
-        save(Snapshot(job.done, tensors, values), job.folder.checkpoints, job.recipe.keep_last)
-    job.ranks.wait()
+    tensors = dict(job.learner.optimizer.state())
+    tensors |= {f"random.{rank}": state for rank, state in enumerate(states)}
+    values = {
+        "tally": vars(job.tally),
+        "feed": {**job.feed.state(), "skipped": int(skipped)},
+        "metrics_bytes": job.log.length if job.log else 0,
+        "placement": _placement(job),
+    }
+    job.saver.save(Snapshot(job.done, tensors, values))
 
 
-def _restore(job: Run, before: Snapshot) -> None:
-    tensors = {k: v for k, v in before.tensors.items() if not k.startswith("random.")}
-    job.learner.optimizer.load(tensors)
+def _placement(job: Run) -> list[int]:
+    """On how many processes, and how the model lies on them."""
+    return [job.ranks.world, job.learner.grid.shards, job.learner.grid.tensor]
+
+
+def _restore(job: Run, before: Saved) -> None:
+    job.learner.optimizer.load(before)
     job.feed.restore(before.values["feed"], count=job.ranks.first)
     job.tally = Tally(**before.values["tally"])
     job.done = before.step
-    if before.values["world"] == job.ranks.world:
-        restore_random_state(before.tensors[f"random.{job.ranks.rank}"])
+    was = before.values.get("placement") or [before.values["world"], 1, 1]
+    if was == _placement(job):
+        restore_random_state(before.read(f"random.{job.ranks.rank}"))
     else:
         job.progress.say(
-            f"resumed with {job.ranks.world} processes instead of {before.values['world']}: every "
-            "sample is seen once, but sums are rounded and dropout is drawn in another order"
+            f"resumed on {job.ranks.world} processes instead of {was[0]}, or divided otherwise: "
+            "every sample is seen once, but sums are rounded and dropout is drawn in another order"
         )
 
 
@@ -171,10 +178,12 @@ def _finish(job: Run, stopper: Stopper) -> Summary:
     if not stopped and job.recipe.validation_share:
         validate(job)
     (skipped,) = job.ranks.total([job.feed.skipped])
-    if not stopped and job.ranks.first:
-        job.progress.say(f"writing {job.folder.final}")
-        job.folder.clear_outputs()
-        write_final(job.learner, job.feed, job.folder)
+    if not stopped:
+        masters = job.learner.trained()
+        if job.ranks.first:
+            job.progress.say(f"writing {job.folder.final}")
+            job.folder.clear_outputs()
+            write_final(job.learner, masters, job.feed, job.folder)
     summary = _summary(job, stopper, stopped, int(skipped))
     if job.ranks.first:
         draw(job.folder, f"{job.recipe.stage} of {job.learner.parent.path.name}")

@@ -5,20 +5,38 @@ float32 master that the optimiser updates and that is copied back after every st
 the model as soon as they exist and are summed in float32, so accumulating over rows loses nothing.
 Autocast would do the same arithmetic but keeps the residual stream in float32 and casts the weights
 on every forward.
+
+Where a model is divided over processes, each updates its own pieces: AdamW knows no neighbours, and
+only the norm of the gradient is asked of all. Under FSDP the sharded weights are float32 already
+and are the masters themselves.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup, all_reduce
 
 from neva.train.recipe import Recipe
+from neva.train.sharding import division, like, local, whole_tensor
+
+
+class Source(Protocol):
+    """Saved tensors, such as `neva.train.state.Saved`."""
+
+    def names(self) -> Collection[str]:
+        """Of all that is saved."""
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Read `tensors` in place, each by its name; pieces of what is divided. KeyError."""
 
 
 class MasterAdamW:
     """AdamW on the masters of `parameters` (name -> trainable parameter of the model).
 
-    The model's own parameters become `dtype`; None leaves them as they are.
+    The model's own parameters become `dtype`; None leaves them as they are. `sharded`: they are
+    FSDP's, which gathers them in its own dtype and sums their gradients.
     """
 
     def __init__(
@@ -26,17 +44,18 @@ class MasterAdamW:
         parameters: Mapping[str, nn.Parameter],
         recipe: Recipe,
         dtype: torch.dtype | None = None,
+        sharded: bool = False,
     ) -> None:
-        self.parameters = dict(parameters)
+        self.parameters, self.sharded = dict(parameters), sharded
         self.masters = {
-            name: nn.Parameter(p.detach().to(torch.float32, copy=True))
+            name: nn.Parameter(local(p).to(torch.float32, copy=not sharded))
             for name, p in self.parameters.items()
         }
         self._peaks: list[float] = []
         self._adam = torch.optim.AdamW(
             self._groups(recipe), betas=(recipe.beta1, recipe.beta2), eps=1e-8, fused=True
         )
-        for name, parameter in self.parameters.items():
+        for name, parameter in self.parameters.items() if not sharded else ():
             parameter.data = parameter.data.to(dtype or parameter.dtype)
             collect = self._collector(self.masters[name])
             parameter.register_post_accumulate_grad_hook(collect)  # type: ignore[no-untyped-call]
@@ -48,7 +67,7 @@ class MasterAdamW:
             peak = recipe.learning_rate
             if "multi_modal_projector" in name and recipe.projector_learning_rate is not None:
                 peak = recipe.projector_learning_rate
-            decay = recipe.weight_decay if master.ndim > 1 else 0.0
+            decay = recipe.weight_decay if self.parameters[name].ndim > 1 else 0.0
             found.setdefault((peak, decay), []).append(master)
         self._peaks = [peak for peak, _ in found]
         return [
@@ -63,28 +82,49 @@ class MasterAdamW:
         def collect(parameter: Tensor) -> None:
             if parameter.grad is None:
                 return
+            fresh = local(parameter.grad)
             if master.grad is None:
-                master.grad = parameter.grad.to(torch.float32, copy=True)
+                master.grad = fresh.to(torch.float32, copy=True)
             else:
-                master.grad.add_(parameter.grad)
+                master.grad.add_(fresh)
             parameter.grad = None
 
         return collect
 
     def gradients(self) -> list[Tensor]:
         """The gradient of every master, zero where there is none yet; for sums over ranks."""
-        for master in self.masters.values():
-            if master.grad is None:
+        for name, master in self.masters.items():
+            found = self.parameters[name].grad
+            if found is not None:  # FSDP's sum over all rows and ranks, in float32
+                master.grad, self.parameters[name].grad = local(found), None
+            elif master.grad is None:
                 master.grad = torch.zeros_like(master)
         return [master.grad for master in self.masters.values() if master.grad is not None]
 
     def clip(self, limit: float) -> float:
         """Scale the gradients to a norm of at most `limit` (0: leave them); the norm before."""
         gradients = [m.grad for m in self.masters.values() if m.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = self._norm()
         if limit > 0 and torch.isfinite(norm):
             torch._foreach_mul_(gradients, torch.clamp(limit / (norm + 1e-6), max=1.0).item())
         return float(norm)
+
+    def _norm(self) -> Tensor:
+        """Of the whole gradient, also where processes hold pieces of it."""
+        pieces: dict[tuple[ProcessGroup, ...], list[Tensor]] = {}
+        for name, master in self.masters.items():
+            if master.grad is not None:
+                groups = tuple(division(self.parameters[name]))
+                pieces.setdefault(groups, []).append(master.grad)
+        norms = []
+        for groups, gradients in pieces.items():
+            norm = torch.nn.utils.get_total_norm(gradients)
+            for group in groups:
+                square = norm.square()
+                all_reduce(square, group=group)
+                norm = square.sqrt()
+            norms.append(norm)
+        return norms[0] if len(norms) == 1 else torch.nn.utils.get_total_norm(norms)
 
     @torch.no_grad()
     def step(self, share: float) -> None:
@@ -97,37 +137,51 @@ class MasterAdamW:
 
     @torch.no_grad()
     def publish(self) -> None:
-        """Copy the masters into the model."""
-        torch._foreach_copy_(list(self.parameters.values()), list(self.masters.values()))
+        """Copy the masters into the model, where they are not its own weights."""
+        if not self.sharded:
+            own = [local(parameter) for parameter in self.parameters.values()]
+            torch._foreach_copy_(own, list(self.masters.values()))
 
     def drop_gradients(self) -> None:
         """Forget the gradients, as after a step or instead of one."""
-        for master in self.masters.values():
-            master.grad = None
+        for name, master in self.masters.items():
+            master.grad = self.parameters[name].grad = None
+
+    def whole(self) -> dict[str, Tensor]:
+        """The float32 masters by name, each put together of its pieces; all ranks must ask."""
+        return {
+            name: whole_tensor(like(master.detach(), self.parameters[name]))
+            for name, master in self.masters.items()
+        }
 
     def state(self) -> dict[str, Tensor]:
-        """Masters and moments by name: `master.NAME`, `mean.NAME`, `square.NAME`, `step.NAME`."""
+        """Masters and moments by name: `master.NAME`, `mean.NAME`, `square.NAME`, `step.NAME`.
+
+        They share the optimiser's memory. What is divided is given as this rank's piece of it.
+        """
         tensors: dict[str, Tensor] = {}
         for name, master in self.masters.items():
-            tensors[f"master.{name}"] = master.detach()
+            parameter = self.parameters[name]
+            tensors[f"master.{name}"] = like(master.detach(), parameter)
             kept = self._adam.state.get(master)
             if kept:
-                tensors[f"mean.{name}"] = kept["exp_avg"]
-                tensors[f"square.{name}"] = kept["exp_avg_sq"]
+                tensors[f"mean.{name}"] = like(kept["exp_avg"], parameter)
+                tensors[f"square.{name}"] = like(kept["exp_avg_sq"], parameter)
                 tensors[f"step.{name}"] = kept["step"]
         return tensors
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load(self, saved: "Source") -> None:
         """The inverse of `state`: bit for bit, also in the model. KeyError on a missing master."""
+        names = saved.names()
         for name, master in self.masters.items():
-            master.copy_(tensors[f"master.{name}"])
-            if f"mean.{name}" in tensors:
+            if f"mean.{name}" in names:
                 self._adam.state[master] = {
-                    "step": tensors[f"step.{name}"].clone(),
-                    "exp_avg": tensors[f"mean.{name}"].clone(),
-                    "exp_avg_sq": tensors[f"square.{name}"].clone(),
+                    "step": torch.zeros((), device=master.device),
+                    "exp_avg": torch.zeros_like(master),
+                    "exp_avg_sq": torch.zeros_like(master),
                 }
+        saved.fill(self.state())
         self.publish()
 
     def forget(self) -> None:

@@ -5,7 +5,7 @@ of what learns, activations of one packed row, logits of at most one chunk of su
 Torch-free. `tests/train/test_plan.py` holds the activations to what autograd really keeps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from neva.train.flops import lora_parameters, recomputed_flops, step_flops
@@ -15,6 +15,7 @@ from neva.train.shape import Shape
 GIB = 2**30
 CHUNK = 1024  # supervised positions whose logits are in memory at once (neva.model.forward)
 FRAMEWORK = 1.0 * GIB  # context of the device and what its allocator keeps, not measured
+QUANTISED = 0.516  # bytes of a weight in NF4 with doubly quantised scales of 64 weights
 TEXT_TOKENS = {"pretrain": (25, 20), "finetune": (250, 130)}  # (text, supervised) of a sample
 
 
@@ -41,8 +42,16 @@ class Placement:
 
     name: str
     memory: Memory
-    supported: bool
-    """False: this version of neva cannot run it yet."""
+    changes: Mapping[str, int | bool]
+    """Fields of the recipe that bring it about."""
+
+    @property
+    def options(self) -> str:
+        """The same, as options of `neva pretrain` and `neva finetune`."""
+        words = []
+        for name, value in self.changes.items():
+            words += [f"--{name.replace('_', '-')}"] + ([str(value)] if value is not True else [])
+        return " ".join(words)
 
 
 @dataclass(frozen=True)
@@ -69,39 +78,55 @@ def trainable(shape: Shape, recipe: Recipe) -> int:
     return learned
 
 
-def activations(shape: Shape, recipe: Recipe) -> float:
+def activations(shape: Shape, recipe: Recipe, tensor: int = 1) -> float:
     """Bytes that autograd keeps for one row of `row_tokens`, in bfloat16 and float32.
 
     Per layer and token: two norms in float32, query, key, value and output of attention, the MLP's
-    inner values; where weights or an adapter learn, also the inputs of the matrices.
+    inner values; where weights or an adapter learn, also the inputs of the matrices. Heads and the
+    MLP's inner values are divided by `tensor` parallelism, what is as wide as the LM is not.
     """
     lm, tokens = shape.language, recipe.row_tokens
     kv = lm.key_width
     inner = 3 if lm.gated else 2
-    kept = 2 * 4 * lm.width + 2 * (2 * lm.width + 2 * kv) + 2 * inner * lm.mlp
+    whole, cut = 2 * 4 * lm.width, 2 * (2 * lm.width + 2 * kv) + 2 * inner * lm.mlp
     if recipe.stage == "finetune":
-        kept += 2 * (3 * lm.width + lm.mlp)
+        whole, cut = whole + 2 * 2 * lm.width, cut + 2 * (lm.width + lm.mlp)
         if not recipe.lora:
-            kept += 2 * 2 * lm.width
+            whole += 2 * 2 * lm.width
+    kept = whole + cut / tensor
     layer, last = tokens * kept, tokens * 6 * lm.width  # the last norm: float32, and its output
     if recipe.checkpointing:
         return float(lm.layers * tokens * 2 * lm.width + layer + last)
     return float(lm.layers * layer + last)
 
 
-def memory(shape: Shape, recipe: Recipe, shards: int = 1) -> Memory:
-    """Bytes on each of `shards` devices; what learns and what does not are both sharded."""
+def memory(shape: Shape, recipe: Recipe, shards: int = 1, tensor: int = 1) -> Memory:
+    """Bytes on each device of a grid, as `neva.train.sharding` divides a model.
+
+    FSDP keeps what learns in float32 without a second copy, all but CLIP in `shards` pieces, and
+    has two layers, embedding, head and projector whole while it computes, with the gradients of
+    one layer and of those. Tensor parallelism cuts the layers only.
+    """
     size = 2 if recipe.precision == "bf16" else 4
-    learned, lm = trainable(shape, recipe), shape.language
-    extra = lora_parameters(shape, recipe)
-    gathered = 2 * lm.layer_parameters * size if shards > 1 else 0  # two layers are whole at a time
+    lm, adapter = shape.language, lora_parameters(shape, recipe)
+    layer = lm.layer_parameters / tensor
+    outer = lm.parameters - lm.layers * lm.layer_parameters + shape.projector_parameters
+    full = recipe.stage == "finetune" and not recipe.lora
+    in_layer = layer if full else adapter / lm.layers  # of an adapter not all is cut
+    learned = lm.layers * in_layer + (outer if full else shape.projector_parameters)
+    held = (lm.layers * layer * (QUANTISED / size if recipe.qlora else 1) + outer + adapter) * size
+    passing, whole = 0.0, shape.vision.parameters * size
+    if shards > 1:
+        held -= learned * size  # its masters are all there is of it
+        whole += (2 * layer + outer) * size
+        passing = (in_layer + (outer if full else shape.projector_parameters)) * (size + 4)
     rows = min(CHUNK, recipe.row_tokens)
     return Memory(
-        weights=(shape.parameters + extra) * size / shards + gathered,
+        weights=held / shards + whole,
         masters=4 * learned / shards,
-        gradients=4 * learned / shards,
+        gradients=4 * learned / shards + passing,
         moments=8 * learned / shards,
-        activations=activations(shape, recipe),
+        activations=activations(shape, recipe, tensor),
         logits=rows
         * lm.vocabulary
         * (size + 12.0),  # logits, in float32, their softmax, its gradient
@@ -110,15 +135,27 @@ def memory(shape: Shape, recipe: Recipe, shards: int = 1) -> Memory:
 
 def placements(shape: Shape, recipe: Recipe, devices: int) -> Iterator[Placement]:
     """Ways to run a stage on `devices`, the fastest first."""
-    many = devices > 1
     for recompute in dict.fromkeys((recipe.checkpointing, True)):
         tried = recipe.with_values(checkpointing=recompute)
         tail = ", recomputing activations" if recompute else ""
-        one = "a copy on each device (torchrun)" if many else "one device"
-        yield Placement(one + tail, memory(shape, tried), supported=True)
-        if many:
-            sharded = memory(shape, tried, devices)
-            yield Placement(f"sharded over {devices} devices (FSDP2){tail}", sharded, False)
+        changes = {} if recompute == recipe.checkpointing else {"checkpointing": True}
+        one = "a copy on each device (torchrun)" if devices > 1 else "one device"
+        yield Placement(one + tail, memory(shape, tried), changes)
+        if devices > 1 and not recipe.qlora:
+            name = f"sharded over {devices} devices (FSDP2){tail}"
+            yield Placement(name, memory(shape, tried, devices), {"shard": 0} | changes)
+    for tensor in (2, 4, 8) if not recipe.qlora else ():
+        if devices % tensor == 0 and _divides(shape, tensor):
+            shards = devices // tensor
+            name = f"layers cut over {tensor} devices" + (f", sharded over {shards}" * (shards > 1))
+            cut = {"shard": 0, "tensor_parallel": tensor} | changes
+            yield Placement(name + tail, memory(shape, tried, shards, tensor), cut)
+
+
+def _divides(shape: Shape, tensor: int) -> bool:
+    """Whether a layer can be cut in `tensor` pieces (`neva.train.tensor_parallel`)."""
+    lm = shape.language
+    return not (lm.heads % tensor or lm.kv_heads % tensor or lm.mlp % tensor)
 
 
 def work(shape: Shape, recipe: Recipe, samples: int) -> Work:

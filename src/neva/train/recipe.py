@@ -62,6 +62,17 @@ class Recipe:
     lora_targets: str = option(
         "all-linear", "The LM's layers with an adapter: all-linear, or names joined by commas."
     )
+    qlora: bool = option(
+        False, "With --lora: the frozen LM lies in 4 bits (NF4). Needs CUDA and bitsandbytes."
+    )
+    shard: int = option(
+        1,
+        "Processes that hold one copy of the model among them (FSDP): 1: each a whole copy; "
+        "0: all of them; fewer than all: several divided copies (HSDP).",
+    )
+    tensor_parallel: int = option(
+        1, "Neighbouring processes that compute each layer together; for llama-like LMs."
+    )
     feature_cache: bool = option(
         True, "Compute each image's frozen CLIP features once and keep them on disk."
     )
@@ -135,6 +146,14 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
         ("lora", not (r.lora and r.stage == "pretrain"), "the LM is frozen in pretrain; drop it"),
         ("lora_rank", r.lora_rank >= 1, "use a rank of at least 1, like 16"),
         ("lora_dropout", 0 <= r.lora_dropout < 1, "use a share from 0 to below 1"),
+        ("qlora", r.lora or not r.qlora, "it is a kind of LoRA: give --lora too"),
+        (
+            "qlora",
+            not r.qlora or (r.shard == 1 and r.tensor_parallel == 1),
+            "weights of 4 bits are not divided: leave --shard and --tensor-parallel at 1",
+        ),
+        ("shard", r.shard >= 0, "use 0 for all processes, 1 for whole copies, or a number"),
+        ("tensor_parallel", r.tensor_parallel >= 1, "use 1, or a number that divides the heads"),
         ("validation_share", 0 <= r.validation_share < 1, "use a share from 0 to below 1"),
         ("validate_every", r.validate_every >= 0, "use 0 or a number of steps"),
         ("save_every", r.save_every >= 0, "use 0 or a number of steps"),
