@@ -30,6 +30,7 @@ VERBS = {
     "plan": ("plan", "Memory, FLOPs and hours of a recipe on given hardware."),
     "pretrain": ("pretrain", "Stage 1: train the projector."),
     "finetune": ("finetune", "Stage 2: train the projector and the GPT."),
+    "report": ("report", "Write a training run's report anew, one HTML page."),
     "eval": ("evaluate", "Measure a model by a VQA benchmark."),
     "bench": ("bench", "Measure latency and throughput of a model or a server."),
     "export": ("export", "Write a checkpoint in another format."),

@@ -16,9 +16,9 @@ from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import load_model
 from neva.train.feed import Feed
 from neva.train.loop import run
-from neva.train.metrics import read_metrics
 from neva.train.recipe import Recipe
 from neva.train.schedule import rate
+from neva.train.story import read_lines
 
 STEPS = 4
 
@@ -32,7 +32,7 @@ def test_losses_and_weights_are_those_of_a_plain_loop(
         precision="fp32", threads=1, weight_decay=0.1,
     ).with_values(stage=stage)  # fmt: skip
     run(recipe, parent.path, [data], pictures, tmp_path / "run")
-    ours = [line["loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    ours = [line["loss"] for line in read_lines(tmp_path / "run" / "metrics.jsonl")]
     theirs, weights = plain_loop(recipe, parent, data, pictures)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
     made = read_tensors(Checkpoint.open(tmp_path / "run" / "final"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from neva.commands.pretrain import CHECKPOINT, DATA, IMAGES, LICENCE, OUT, RECIPE, RESUME
+from neva.commands.pretrain import CHECKPOINT, DATA, IMAGES, LICENCE, OUT, PROBE, RECIPE, RESUME
 from neva.commands.recipe_options import with_recipe_options
 from neva.commands.training import train
 
@@ -17,6 +17,7 @@ def finetune(
     recipe: Annotated[str | None, RECIPE] = None,
     resume: Annotated[bool, RESUME] = False,
     licence: Annotated[list[str] | None, LICENCE] = None,
+    probe: Annotated[Path | None, PROBE] = None,
     **values: Any,
 ) -> None:
     """Stage 2: teach projector and LM to answer about images. CLIP stays as it is.
@@ -26,4 +27,4 @@ def finetune(
 
     Example: neva finetune run1/final --data instruct.json --images images -o run2 --lora
     """
-    train("finetune", checkpoint, data, images, output, recipe, resume, licence, values)
+    train("finetune", checkpoint, data, images, output, recipe, resume, licence, probe, values)

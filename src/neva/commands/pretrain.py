@@ -14,6 +14,7 @@ IMAGES = typer.Option("--images", help="Folder that the records' image names sta
 OUT = typer.Option("--output", "-o", help="Run folder; the checkpoint will be in RUN/final.")
 RECIPE = typer.Option("--recipe", help="Start from a published recipe; `neva plan` lists them.")
 LICENCE = typer.Option("--licence", help="Licence of the data, kept in the checkpoint's neva.json.")
+PROBE = typer.Option("--probe", help="JSON list of {image, question, answer} to ask as it learns.")
 RESUME = typer.Option("--resume", help="Go on with the run in the folder, exactly where it was.")
 
 
@@ -26,14 +27,15 @@ def pretrain(
     recipe: Annotated[str | None, RECIPE] = None,
     resume: Annotated[bool, RESUME] = False,
     licence: Annotated[list[str] | None, LICENCE] = None,
+    probe: Annotated[Path | None, PROBE] = None,
     **values: Any,
 ) -> None:
     """Stage 1: teach the projector to show the LM what CLIP sees. CLIP and LM stay as they are.
 
     Reads captions in LLaVA's JSON ([{"id", "image", "conversations": [{"from", "value"}]}]), writes
-    RUN/final (a checkpoint), RUN/metrics.jsonl and RUN/loss.png. Ctrl-C or SIGTERM saves and stops;
-    the same command with --resume goes on, bit for bit.
+    RUN/final (a checkpoint), RUN/metrics.jsonl and RUN/report.html. Ctrl-C or SIGTERM saves and
+    stops; the same command with --resume goes on, bit for bit.
 
     Example: neva pretrain model --data chat.json --images images -o run1 --batch-size 32
     """
-    train("pretrain", checkpoint, data, images, output, recipe, resume, licence, values)
+    train("pretrain", checkpoint, data, images, output, recipe, resume, licence, probe, values)

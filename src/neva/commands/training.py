@@ -24,6 +24,7 @@ def train(
     name: str | None,
     resume: bool,
     licences: list[str] | None,
+    probe: Path | None,
     values: Mapping[str, Any],
 ) -> None:
     """Run one stage and print where its checkpoint is; exit 128 + signal when it was stopped."""
@@ -36,7 +37,7 @@ def train(
     from neva.train.loop import run
 
     disable_progress_bar()  # one bar on the terminal is enough
-    summary = run(recipe, checkpoint, data, images, output, resume, licences or ())
+    summary = run(recipe, checkpoint, data, images, output, resume, licences or (), probe)
     if summary.stopped_by:
         words = f"Stopped by {summary.stopped_by} after step {summary.steps}"
         typer.echo(f"{words}; the same command with --resume goes on.", err=True)

@@ -4,6 +4,7 @@ However a run's model was divided or quantised, what it made is one Hugging Face
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,16 +18,25 @@ from neva.model.load import load_model
 from neva.model.save import save_checkpoint
 from neva.train.folder import RunFolder
 from neva.train.learner import Learner, add_recipes_lora
-from neva.train.metrics import plot, read_metrics
+from neva.train.metrics import plot
+from neva.train.story import read_lines
 
 if TYPE_CHECKING:
     from neva.train.feed import Feed
 
 
 def write_final(
-    learner: Learner, masters: Mapping[str, Tensor], feed: "Feed", folder: RunFolder
+    learner: Learner,
+    masters: Mapping[str, Tensor],
+    feed: "Feed",
+    final: Path,
+    adapter: Path,
+    again: bool = False,
 ) -> None:
-    """Write `final/` (and `adapter/`): what learned from its masters, the rest from the parent."""
+    """Write `final` (and `adapter`): what learned from its masters, the rest from the parent.
+
+    `again`: another has been written before, so that the learner's own model is used up.
+    """
     parent, recipe = learner.parent, learner.recipe
     provenance = Provenance(
         stage="pretrained" if recipe.stage == "pretrain" else "finetuned",
@@ -38,25 +48,27 @@ def write_final(
         parents=(parent.sha256, *parent.provenance.parents),
     )
     learner.optimizer.forget()
-    model = _exact(learner, masters)
+    model = _exact(learner, masters, again)
     if recipe.lora:
         from neva.model.adapter import merge_lora, save_adapter
 
-        save_adapter(model, folder.adapter)
+        save_adapter(model, adapter)
         merge_lora(model)
-    save_checkpoint(model, parent, folder.final, provenance)
+    save_checkpoint(model, parent, final, provenance)
 
 
 @torch.no_grad()
-def _exact(learner: Learner, masters: Mapping[str, Tensor]) -> LlavaForConditionalGeneration:
+def _exact(
+    learner: Learner, masters: Mapping[str, Tensor], again: bool
+) -> LlavaForConditionalGeneration:
     """A model with the masters and, of what is frozen, the parent's own numbers.
 
     In float32, so that nothing is rounded twice: the writer rounds to the parent's dtype, and what
     was frozen comes out bit for bit as it was. It is the learner's own model, unless that is in
-    pieces or in 4 bits.
+    pieces, in 4 bits, or used up.
     """
     model, recipe = learner.model, learner.recipe
-    if learner.grid.divided or recipe.qlora:
+    if again or learner.grid.divided or recipe.qlora:
         model = load_model(learner.parent, "cpu", torch.float32)
         if recipe.lora:
             add_recipes_lora(model, recipe)
@@ -73,4 +85,4 @@ def _exact(learner: Learner, masters: Mapping[str, Tensor]) -> LlavaForCondition
 
 def draw(folder: RunFolder, title: str) -> None:
     """`loss.png` from the metrics."""
-    plot(list(read_metrics(folder.metrics)), folder.path / "loss.png", title)
+    plot(list(read_lines(folder.metrics)), folder.path / "loss.png", title)

@@ -1,6 +1,6 @@
 """The work of a training step in FLOPs, by the model's shape: the one place where it is counted.
 
-Model FLOPs as in PaLM (Chowdhery et al. 2022, appendix B) and Korthikanti et al. 2022 (equation 12):
+Model FLOPs as in PaLM (Chowdhery et al. 2022, appendix B) and Korthikanti et al. 2022:
 a product with a weight is 2 FLOPs per weight and token, forward once, backward once for the input's
 gradient and once for the weight's; attention's two products are 4 x length x width per token and
 layer, the whole matrix, as both papers count it. What a stage does not do is not counted: no

@@ -3,8 +3,10 @@
 RUN/recipe.json inputs.json environment.json   what was asked, of what, on what
 RUN/metrics.jsonl loss.png summary.json        what happened
 RUN/checkpoints/step-00000120/                 to resume from
+RUN/report.html probe/ tensorboard/            for people: the whole story, answers, trackers' files
 RUN/final/                                     the checkpoint that was made
-RUN/adapter/                                   with LoRA: the adapter alone
+RUN/best/                                      the one of the lowest validation loss, if another
+RUN/adapter/ best-adapter/                     with LoRA: the adapters alone
 """
 
 import json
@@ -23,7 +25,12 @@ _ASIDE = ".writing"
 _FIRST_FILES = {f"inputs.json{_ASIDE}", "inputs.json", f"recipe.json{_ASIDE}"}
 
 # What may differ between a run and its resumption: nothing here changes the weights.
-HARMLESS = frozenset({"save_every", "keep_last", "log_every", "workers", "validate_every"})
+HARMLESS = frozenset(
+    {
+        "save_every", "keep_last", "keep_best", "log_every", "workers", "validate_every",
+        "probe_every", "track",
+    }
+)  # fmt: skip
 # What says only where the weights lie: sums are rounded in another order, nothing else changes.
 PLACEMENT = frozenset({"shard", "tensor_parallel"})
 
@@ -55,6 +62,16 @@ class RunFolder:
         """The LoRA adapter of a `--lora` run."""
         return self.path / "adapter"
 
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the lowest validation loss, where that is not `final`."""
+        return self.path / "best"
+
+    @property
+    def probe(self) -> Path:
+        """Questions, thumbnails and answers of the probe."""
+        return self.path / "probe"
+
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Write `name`, a JSON file, all or nothing."""
         text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
@@ -70,7 +87,7 @@ class RunFolder:
 
     def clear_outputs(self) -> None:
         """Remove what a kill during the last writing may have left."""
-        for name in ("final", "adapter"):
+        for name in ("final", "adapter", "best", "best-adapter"):
             for path in (self.path / name, *self.path.glob(f".{name}-*")):
                 shutil.rmtree(path, ignore_errors=True)
 

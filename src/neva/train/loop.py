@@ -6,28 +6,36 @@ summary = run(Recipe(batch_size=32), Path("model"), [Path("chat.json")], Path("i
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from neva.errors import NevaError
 from neva.model import Checkpoint
+from neva.train.best import forget_others, keep_best, read_best
 from neva.train.feed import Feed
 from neva.train.finish import draw, write_final
 from neva.train.folder import RunFolder, check_free, claim
 from neva.train.job import Run, Tally
 from neva.train.learner import Learner
+from neva.train.meter import Meter
 from neva.train.metrics import MetricsLog, environment, peak_memory
+from neva.train.peak import Peak, find_peak
+from neva.train.probe import Probe, add_answers, begin_sheet, calm
 from neva.train.progress import RunProgress
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
+from neva.train.report import write_report
 from neva.train.saver import Saver
 from neva.train.schedule import rate, total_steps
 from neva.train.state import Saved, Snapshot, newest, random_state, restore_random_state
 from neva.train.stopper import Stopper
 from neva.train.summary import Summary, finished
+from neva.train.trackers import close_all, open_trackers
 from neva.train.watch import check_first, report
 
 
@@ -39,10 +47,12 @@ def run(
     out: Path,
     resume: bool = False,
     licences: Sequence[str] = (),
+    probe: Path | None = None,
 ) -> Summary:
     """Train `checkpoint` on LLaVA JSON files; what was made is in `out/final`.
 
-    `licences` of the files go into the checkpoint's provenance.
+    `licences` of the files go into the checkpoint's provenance. `probe` is a file of questions that
+    the model is asked while it learns (`neva.train.questions`).
     NevaError for whatever the user can mend; a run that could not begin leaves no folder behind.
     """
     ranks = Ranks.join(recipe.tensor_parallel)
@@ -56,7 +66,7 @@ def run(
         return made
     feed = Feed.open(recipe, parent, data, images, licences)
     before = newest(out / "checkpoints") if resume else None
-    job = _open(recipe, parent, feed, out, before, ranks)
+    job = _open(recipe, parent, feed, out, before, ranks, probe)
     try:
         with Stopper() as stopper, job.progress, feed:
             _learn(job, stopper)
@@ -64,30 +74,47 @@ def run(
     except NevaError:
         if job.done == 0:
             job.folder.discard()
+        elif ranks.first:
+            write_report(job.folder.path)
         raise
     finally:
+        close_all(job.trackers)
         if job.log:
             job.log.close()
         ranks.leave()
 
 
 def _open(
-    recipe: Recipe, parent: Checkpoint, feed: Feed, out: Path, before: Saved | None, ranks: Ranks
+    recipe: Recipe,
+    parent: Checkpoint,
+    feed: Feed,
+    out: Path,
+    before: Saved | None,
+    ranks: Ranks,
+    questions: Path | None,
 ) -> Run:
     """Load the model, claim the folder, and go to where the run was."""
     learner = Learner(parent, recipe, ranks)
     total, done = total_steps(feed.samples, recipe), before.step if before else 0
     progress = RunProgress(recipe.stage, total, done, shown=ranks.first)
     feed.attach(learner.model, progress.say, ranks)
-    log = None
+    probe = Probe(questions, learner, feed, feed.images) if questions else None
+    log, peak, trackers = None, None, []
     if ranks.first:
         folder = claim(out, recipe, _inputs(parent, feed))
-        folder.write("environment.json", environment(torch.get_num_threads(), ranks.world))
+        peak = _peak(recipe, folder)
+        folder.write("environment.json", environment(torch.get_num_threads(), ranks.world, peak))
+        trackers = open_trackers(recipe.track, folder, recipe.to_json(), done)
+        if probe:
+            begin_sheet(folder, probe, done)
         log = MetricsLog(folder.metrics, int(before.values["metrics_bytes"]) if before else 0)
     else:
         folder = RunFolder(out, fresh=False)
     saver = Saver(folder.checkpoints, recipe.keep_last, ranks)
-    job = Run(recipe, learner, feed, folder, saver, log, progress, total, ranks)
+    meter = Meter.of(learner, peak)
+    job = Run(
+        recipe, learner, feed, folder, saver, log, progress, total, ranks, meter, trackers, probe
+    )
     if before:
         _restore(job, before)
     return job
@@ -96,6 +123,8 @@ def _open(
 def _learn(job: Run, stopper: Stopper) -> None:
     """Every step of the run, or as many as there is time for."""
     recipe = job.recipe
+    if job.done == 0:
+        ask_probe(job)
     while job.done < job.total and not _stopped(job, stopper):
         began = time.perf_counter()
         step = job.feed.next_step()
@@ -111,6 +140,8 @@ def _learn(job: Run, stopper: Stopper) -> None:
         report(job, step, outcome, share, seconds, waited)
         if recipe.validate_every and job.done % recipe.validate_every == 0:
             validate(job)
+        if recipe.probe_every and job.done % recipe.probe_every == 0 and job.done < job.total:
+            ask_probe(job)
         if recipe.save_every and job.done % recipe.save_every == 0 and job.done < job.total:
             save_state(job)
         job.saver.settle()
@@ -129,12 +160,35 @@ def _stopped(job: Run, stopper: Stopper) -> bool:
 
 def validate(job: Run) -> None:
     """The loss of the held-out records, into the metrics."""
-    rows = job.feed.held_out()
-    total, count = job.learner.judge(rows)
-    if count:
-        job.tally.validation_loss = total / count
-        job.write({"step": job.done, "validation_loss": total / count})
-        job.progress.say(f"step {job.done}: validation loss {total / count:.4f}")
+    rows, tally = job.feed.held_out(), job.tally
+    with calm(job.learner.model):
+        total, count = job.learner.judge(rows)
+    if not count:
+        return
+    loss = tally.validation_loss = total / count
+    job.write({"step": job.done, "validation_loss": loss})
+    job.progress.say(f"step {job.done}: validation loss {loss:.4f}")
+    if job.recipe.keep_best and job.recipe.validate_every and not loss >= tally.best_loss:
+        tally.best_loss, tally.best_step = loss, job.done
+        masters = job.learner.trained()
+        if job.ranks.first and job.done < job.total:
+            keep_best(job.folder.checkpoints, job.done, masters)
+
+
+def ask_probe(job: Run) -> None:
+    """The probe's answers with the weights as they are, into RUN/probe and the report."""
+    if job.probe is None:
+        return
+    answers = job.probe.answers()
+    pairs = zip(job.probe.questions, answers, strict=True)
+    right = [good for question, said in pairs if (good := question.judge(said)) is not None]
+    if right:
+        job.tally.probe_share = sum(right) / len(right)
+        job.write({"step": job.done, "probe": job.tally.probe_share})
+        job.progress.say(f"step {job.done}: probe {sum(right)} of {len(right)} right")
+    if job.ranks.first:
+        add_answers(job.folder, job.done, answers)
+        write_report(job.folder.path)
 
 
 def save_state(job: Run) -> None:
@@ -150,6 +204,9 @@ def save_state(job: Run) -> None:
         "placement": _placement(job),
     }
     job.saver.save(Snapshot(job.done, tensors, values))
+    if job.ranks.first:
+        forget_others(job.folder.checkpoints, job.tally.best_step)
+        write_report(job.folder.path)
 
 
 def _placement(job: Run) -> list[int]:
@@ -175,26 +232,46 @@ def _restore(job: Run, before: Saved) -> None:
 def _finish(job: Run, stopper: Stopper) -> Summary:
     """Write what the run made, unless it was stopped early."""
     stopped = bool(stopper.signal) and job.done < job.total
-    if not stopped and job.recipe.validation_share:
+    every = job.recipe.validate_every
+    if not stopped and job.recipe.validation_share and not (every and job.done % every == 0):
         validate(job)
     (skipped,) = job.ranks.total([job.feed.skipped])
+    best = None
     if not stopped:
+        ask_probe(job)
         masters = job.learner.trained()
         if job.ranks.first:
-            job.progress.say(f"writing {job.folder.final}")
-            job.folder.clear_outputs()
-            write_final(job.learner, masters, job.feed, job.folder)
-    summary = _summary(job, stopper, stopped, int(skipped))
+            best = _write(job, masters)
+    summary = _summary(job, stopper, stopped, int(skipped), best)
     if job.ranks.first:
         draw(job.folder, f"{job.recipe.stage} of {job.learner.parent.path.name}")
         job.folder.write("summary.json", summary.to_json())
         if summary.final:
             shutil.rmtree(job.folder.checkpoints, ignore_errors=True)
+        write_report(job.folder.path)
     job.ranks.wait()
     return summary
 
 
-def _summary(job: Run, stopper: Stopper, stopped: bool, skipped: int) -> Summary:
+def _write(job: Run, masters: Mapping[str, Tensor]) -> Path | None:
+    """Write `final`, and `best` where another step was better; where the best is."""
+    folder, tally = job.folder, job.tally
+    job.progress.say(f"writing {folder.final}")
+    folder.clear_outputs()
+    write_final(job.learner, masters, job.feed, folder.final, folder.adapter)
+    if not tally.best_step or tally.best_step == job.done:
+        return folder.final if tally.best_step else None
+    better = read_best(folder.checkpoints, tally.best_step)
+    if better is None:
+        job.progress.say(f"the weights of step {tally.best_step}, the best, are not there any more")
+        return None
+    job.progress.say(f"writing {folder.best}, of step {tally.best_step}")
+    beside = folder.path / "best-adapter"
+    write_final(job.learner, better, job.feed, folder.best, beside, again=True)
+    return folder.best
+
+
+def _summary(job: Run, stopper: Stopper, stopped: bool, skipped: int, best: Path | None) -> Summary:
     tally = job.tally
     return Summary(
         final=None if stopped else job.folder.final,
@@ -211,6 +288,12 @@ def _summary(job: Run, stopper: Stopper, stopped: bool, skipped: int) -> Summary
         steps_left_out=tally.failed,
         spikes=tally.spikes,
         memory=peak_memory(),
+        flops=tally.flops,
+        mfu=job.meter.utilisation(tally.flops, tally.seconds),
+        best=best,
+        best_step=tally.best_step,
+        best_loss=tally.best_loss,
+        probe=tally.probe_share,
         stopped_by=stopper.name if stopped else "",
         stop_signal=int(stopper.signal or 0) if stopped else 0,
     )
@@ -223,4 +306,12 @@ def _inputs(parent: Checkpoint, feed: Feed) -> dict[str, Any]:
         "checkpoint_sha256": parent.sha256,
         "data": [str(path) for path in feed.data],
         "data_sha256": list(feed.sha256),
+        "images": feed.images,
+        "datasets": [asdict(used) for used in feed.datasets()],
+        "parents_datasets": [asdict(used) for used in parent.provenance.datasets],
     }
+
+
+def _peak(recipe: Recipe, folder: RunFolder) -> Peak | None:
+    """The device's peak, measured once a run where it must be measured."""
+    return find_peak(recipe.precision, (folder.read("environment.json") or {}).get("peak"))

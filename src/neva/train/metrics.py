@@ -9,12 +9,14 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from neva.train.peak import Peak
 
 _PACKAGES = ("neva-vlm", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy")
 
@@ -43,12 +45,6 @@ class MetricsLog:
         self._file.close()
 
 
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`."""
-    for line in path.read_text().splitlines():
-        yield json.loads(line)
-
-
 def peak_memory() -> int:
     """Most bytes this process has held in RAM (or on the GPU, where there is one)."""
     if torch.cuda.is_available():
@@ -57,8 +53,8 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def environment(threads: int, processes: int = 1) -> dict[str, Any]:
-    """Machine, versions and command line, for `environment.json`."""
+def environment(threads: int, processes: int, peak: Peak | None) -> dict[str, Any]:
+    """Machine, versions and command line, for `environment.json`; `peak` is of one device."""
     versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
@@ -72,6 +68,7 @@ def environment(threads: int, processes: int = 1) -> dict[str, Any]:
         "processes": processes,
         "threads": threads,
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "peak": peak.to_json() if peak else None,
         "packages": versions,
         "command": sys.argv,
     }

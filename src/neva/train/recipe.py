@@ -81,9 +81,16 @@ class Recipe:
     )
     validation_share: float = option(0.0, "Share of the records held out for a validation loss.")
     validate_every: int = option(0, "Steps between validation losses; 0: only at the end.")
+    keep_best: bool = option(
+        True, "Keep the weights of the lowest validation loss too, in RUN/best; needs validations."
+    )
+    probe_every: int = option(0, "Steps between probes; 0: only before the first and at the end.")
     save_every: int = option(500, "Steps between checkpoints to resume from; 0: only when stopped.")
     keep_last: int = option(2, "Checkpoints to keep; older ones are removed.")
     log_every: int = option(1, "Steps between lines of metrics.jsonl.")
+    track: str = option(
+        "", "Send metrics to tensorboard, wandb or trackio too; several are joined by commas."
+    )
     spike_factor: float = option(
         4.0, "Warn and name the samples when a step's loss is this many times the running mean."
     )
@@ -156,6 +163,7 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
         ("tensor_parallel", r.tensor_parallel >= 1, "use 1, or a number that divides the heads"),
         ("validation_share", 0 <= r.validation_share < 1, "use a share from 0 to below 1"),
         ("validate_every", r.validate_every >= 0, "use 0 or a number of steps"),
+        ("probe_every", r.probe_every >= 0, "use 0 or a number of steps"),
         ("save_every", r.save_every >= 0, "use 0 or a number of steps"),
         ("keep_last", r.keep_last >= 1, "keep at least 1 checkpoint"),
         ("log_every", r.log_every >= 1, "use at least 1"),

@@ -25,6 +25,12 @@ class Summary:
     steps_left_out: int
     spikes: int
     memory: int
+    flops: float = 0.0
+    mfu: float | None = None
+    best: Path | None = None
+    best_step: int = 0
+    best_loss: float = math.nan
+    probe: float = math.nan
     stopped_by: str = ""
     stop_signal: int = 0
 
@@ -32,11 +38,14 @@ class Summary:
     def sentence(self) -> str:
         """One line for the user."""
         rate = self.samples / self.seconds if self.seconds else 0.0
+        used = "" if self.mfu is None else f", MFU {100 * self.mfu:.1f}%"
+        better = self.best is not None and self.best != self.final
+        best = f"; best on held-out records at step {self.best_step}: {self.best}" if better else ""
         return (
             f"{self.steps} steps, {self.samples} samples ({self.skipped} skipped) in "
             f"{self.seconds:.0f} s ({rate:.1f} samples/s, {100 * self.data_share:.0f}% waiting for "
-            f"data, {self.memory / 2**30:.1f} GiB); loss {self.first_loss:.3f} -> "
-            f"{self.last_loss:.3f}."
+            f"data{used}, {self.memory / 2**30:.1f} GiB); loss {self.first_loss:.3f} -> "
+            f"{self.last_loss:.3f}{best}."
         )
 
     @property
@@ -48,11 +57,11 @@ class Summary:
         """For `summary.json`; a loss that never was is null."""
         values = asdict(self)
         values |= {name: None for name in _LOSSES if math.isnan(values[name])}
-        values["final"] = None if self.final is None else str(self.final)
+        values |= {n: str(values[n]) for n in ("final", "best") if values[n] is not None}
         return values
 
 
-_LOSSES = ("first_loss", "last_loss", "validation_loss")
+_LOSSES = ("first_loss", "last_loss", "validation_loss", "best_loss", "probe")
 
 
 def finished(run: Path) -> Summary | None:
@@ -61,5 +70,6 @@ def finished(run: Path) -> Summary | None:
     values = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if not values.get("final"):
         return None
-    values |= {name: math.nan for name in _LOSSES if values[name] is None}
-    return Summary(**{**values, "final": run / "final"})
+    values |= {name: math.nan for name in _LOSSES if values.get(name) is None}
+    best = run / Path(values["best"]).name if values.get("best") else None
+    return Summary(**{**values, "final": run / "final", "best": best})
