@@ -24,6 +24,9 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 TOKEN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2)
 TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
+ABORT = "abort"
+"""vLLM's reason for an answer whose client left."""
+
 NAMES: Mapping[str, tuple[str, ...]] = {
     "inter_token_latency_seconds": (
         "inter_token_latency_seconds",
@@ -129,6 +132,9 @@ class Metrics:
         self._decode = self._seconds("request_decode_time_seconds", "First text to end of answer")
         self._prompts = self._histogram("request_prompt_tokens", "Prompt tokens", TOKENS)
         self._lengths = self._histogram("request_generation_tokens", "Tokens generated", TOKENS)
+        for reason in ("stop", "length", "error", ABORT):  # from 0 on, or a rate misses the first
+            for counter in self._counters_of(reason):
+                counter.labels(self._model, reason)
         self._ours()
 
     def _about(self, info: EngineInfo, version: str) -> None:
@@ -197,6 +203,12 @@ class Metrics:
         self._images.inc(images)
         self._reading.observe(seconds)
 
+    def _counters_of(self, reason: str) -> list[Counter]:
+        """Those that count an answer which ended so."""
+        if reason == ABORT:
+            return [self._finish]
+        return [self._finish, self._failure if reason == "error" else self._success]
+
     def first(self, seconds: float, in_engine: float) -> None:
         """The first piece of an answer came `seconds` after its request."""
         self._first.observe(seconds)
@@ -211,11 +223,9 @@ class Metrics:
 
         `reason` is a finish of the engine, or "abort" when the client left.
         """
-        kinds = {"error": self._failure, "abort": None}.get(reason, self._success)
-        for counter in (self._finish, kinds):
-            if counter is not None:
-                counter.labels(self._model, reason).inc()
-        if reason != "abort":
+        for counter in self._counters_of(reason):
+            counter.labels(self._model, reason).inc()
+        if reason != ABORT:
             self._whole.observe(seconds)
             self._decode.observe(decoding)
         if usage is not None:

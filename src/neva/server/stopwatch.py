@@ -4,11 +4,8 @@ import time
 from typing import Any
 
 from neva.engine.protocol import Chunk, Usage
-from neva.server.metrics import Metrics
+from neva.server.metrics import ABORT, Metrics
 from neva.server.tracing import UNDER_WAY
-
-ABORT = "abort"
-"""vLLM's reason for an answer whose client left."""
 
 
 class Stopwatch:
