@@ -20,11 +20,13 @@ KEPT = ("vision_tower", "multi_modal_projector", "lm_head")
 def load_quantised(
     parent: Checkpoint, device: str, dtype: torch.dtype
 ) -> LlavaForConditionalGeneration:
-    """The parent's model with its LM's matrices in NF4, doubly quantised; the rest in `dtype`.
+    """The parent's model to learn an adapter on; NevaError without CUDA or bitsandbytes."""
+    check_able(device)
+    return quantised(parent, device, dtype)
 
-    NevaError without bitsandbytes or without CUDA.
-    """
-    _check(device)
+
+def quantised(parent: Checkpoint, device: str, dtype: torch.dtype) -> LlavaForConditionalGeneration:
+    """The parent's model with its LM's matrices in NF4, doubly quantised; the rest in `dtype`."""
     kind = register_packed_attention()
     with quiet_transformers():
         model = LlavaForConditionalGeneration.from_pretrained(
@@ -44,13 +46,14 @@ def load_quantised(
     return model.eval()
 
 
-def _check(device: str) -> None:
+def check_able(device: str) -> None:
+    """NevaError, with what to do, where 4 bits cannot be computed with."""
+    if not device.startswith("cuda"):
+        raise NevaError(
+            "--qlora needs a CUDA device, and torch sees none: train with --lora alone."
+        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise NevaError(
             "--qlora needs bitsandbytes: install it with `pip install 'neva-vlm[qlora]'`, or train "
             "with --lora alone."
-        )
-    if not device.startswith("cuda"):
-        raise NevaError(
-            "--qlora needs a CUDA device, and torch sees none: train with --lora alone."
         )
