@@ -6,7 +6,9 @@ from functools import cached_property
 from threading import Lock
 
 from neva.engine.decode import AnswerText
-from neva.engine.protocol import Request, Sampling
+from neva.engine.logprobs import LogprobTape
+from neva.engine.protocol import EngineInfo, Request, Sampling
+from neva.engine.vocabulary import spellings
 from neva.errors import NevaError, PromptError
 from neva.model.checkpoint import Checkpoint
 from neva.prompts import Conversation, Encoded, ask, encode
@@ -32,6 +34,17 @@ class Admission:
     def stop_ids(self) -> frozenset[int]:
         """Ids that end an answer."""
         return frozenset(token for token in self._checkpoint.stop_ids if token >= 0)
+
+    @cached_property
+    def spelled(self) -> tuple[bytes, ...] | None:
+        """Every token's bytes; None for a tokenizer whose tokens are no bytes."""
+        return spellings(self._checkpoint.tokenizer)
+
+    def tape(self, sampling: Sampling) -> LogprobTape | None:
+        """A tape for the answer's log probabilities, if they are asked for."""
+        if not sampling.logprobs:
+            return None
+        return LogprobTape(self.spelled or (), strip=bool(self._checkpoint.template.lead))
 
     def warm(self) -> None:
         """Prepare the encoder, half a second for a large vocabulary, before the first request."""
@@ -89,6 +102,23 @@ class Admission:
         raise PromptError(
             f"the prompt has {prompt} tokens and max_tokens is {answer}, together {total}, but "
             f"{self._limits.why} is {limit}: {remedy}"
+        )
+
+
+def check_able(sampling: Sampling, info: EngineInfo) -> None:
+    """NevaError for what this engine cannot give, with the reason."""
+    if sampling.grammar is not None and not info.grammar:
+        why = "its tokens are no bytes" if info.engine == "openvino" else "use --engine openvino"
+        raise NevaError(f"the {info.engine} engine cannot confine answers to JSON here: {why}")
+    if sampling.logprobs and info.top_logprobs is None:
+        raise NevaError(
+            f"the {info.engine} engine gives no log probabilities of this model's tokens"
+        )
+    if sampling.logprobs and sampling.top_logprobs > (info.top_logprobs or 0):
+        most = f"at most {info.top_logprobs}" if info.top_logprobs else "none, only the token's own"
+        raise NevaError(
+            f"top_logprobs is {sampling.top_logprobs}, and the {info.engine} engine gives {most}; "
+            "--engine torch gives 20"
         )
 
 

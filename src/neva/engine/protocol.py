@@ -18,7 +18,9 @@ class Sampling:
     """How tokens are chosen. The defaults are NVIDIA's for neva-22b.
 
     temperature 0 is greedy. `seed` fixes the text whatever else is running. `stop` strings end the
-    answer and are not part of it.
+    answer and are not part of it. `logprobs` asks for each token's log probability, `top_logprobs`
+    for those of so many likeliest tokens too. `grammar` (EBNF with a rule `root`, see grammar.py)
+    confines the answer's text.
     """
 
     temperature: float = 0.2
@@ -26,15 +28,22 @@ class Sampling:
     max_tokens: int = 1024
     seed: int = 0
     stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    grammar: str | None = None
 
 
 @dataclass(frozen=True)
 class Request:
-    """One answer to be made; `images[slot.index]` belongs to `slot` of the conversation."""
+    """One answer to be made; `images[slot.index]` belongs to `slot` of the conversation.
+
+    `owner`: whose images these are; encoded images are found again by requests of the same owner.
+    """
 
     conversation: Conversation
     images: tuple[RGBImage, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,16 +55,31 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """One token of an answer and its natural log probability under the model, before temperature
+    and top_p. `spelled` are its bytes, `text` as much of them as is text; `top` the likeliest
+    tokens as (text, bytes, log probability), likeliest first.
+    """
+
+    text: str
+    spelled: bytes
+    logprob: float
+    top: tuple[tuple[str, bytes, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Chunk:
     """A piece of answer. The last chunk of a stream, and only it, has `finish` and `usage`.
 
-    With finish "error", `error` is a sentence for the user.
+    With finish "error", `error` is a sentence for the user. `logprobs`, where asked for, are of the
+    tokens that spell the text so far.
     """
 
     text: str
     finish: Finish | None = None
     usage: Usage | None = None
     error: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Stream(Protocol):
@@ -79,7 +103,11 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What is being served, for `/v1/models` and for admission."""
+    """What is being served, for `/v1/models` and for admission.
+
+    `top_logprobs`: most alternatives given beside a token's own log probability; None: no log
+    probabilities. `grammar`: whether answers can be confined by one.
+    """
 
     name: str
     engine: str
@@ -88,6 +116,8 @@ class EngineInfo:
     image_tokens: int
     reproducible: bool
     device: str = "cpu"
+    top_logprobs: int | None = None
+    grammar: bool = False
 
 
 class Engine(Protocol):

@@ -14,17 +14,19 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from neva.engine.admission import Admission, Limits
+from neva.engine.admission import Admission, Limits, check_able
 from neva.engine.decode import AnswerText
+from neva.engine.logprobs import LogprobTape
 from neva.engine.protocol import Chunk, EngineInfo, Finish, Request, Stream, Usage
 from neva.engine.stream import ChunkStream
-from neva.engine.torch_sample import choose
+from neva.engine.torch_sample import choose, scored
 from neva.errors import EngineError, NevaError
 from neva.model.checkpoint import Checkpoint
 from neva.model.load import load_model
 from neva.prompts import Encoded
 
 _log = logging.getLogger("neva.engine")
+MOST_LOGPROBS = 20  # as at OpenAI
 DTYPES = {
     "fp32": torch.float32,
     "float32": torch.float32,
@@ -42,6 +44,7 @@ class _Answer:
     request: Request
     prompt: Encoded
     text: AnswerText
+    tape: LogprobTape | None
     stream: ChunkStream
     cancelled: Event
     generator: torch.Generator
@@ -54,7 +57,8 @@ class _Answer:
         """Push the last chunk."""
         self.ended = True
         usage = Usage(len(self.prompt.ids), self.tokens)
-        self.stream.push(Chunk(text, finish, usage, error))
+        logprobs = self.tape.take(text, not self.text.stopped) if self.tape else ()
+        self.stream.push(Chunk(text, finish, usage, error, logprobs))
 
 
 class TorchEngine:
@@ -92,6 +96,7 @@ class TorchEngine:
             image_tokens=checkpoint.image_tokens,
             reproducible=True,
             device=str(self._device),
+            top_logprobs=None if self._admission.spelled is None else MOST_LOGPROBS,
         )
         self._inbox: SimpleQueue[_Answer | None] = SimpleQueue()
         self._closed = False
@@ -107,6 +112,8 @@ class TorchEngine:
         """Start answering; NevaError, and nothing started, if one of them never can be."""
         if self._closed:
             raise EngineError("the engine is closed")
+        for request in requests:
+            check_able(request.sampling, self._info)
         prompts = [self._admission.admit(request) for request in requests]
         answers = [
             self._answer(request, prompt) for request, prompt in zip(requests, prompts, strict=True)
@@ -127,6 +134,7 @@ class TorchEngine:
             request=request,
             prompt=prompt,
             text=self._admission.text(request.sampling),
+            tape=self._admission.tape(request.sampling),
             stream=ChunkStream(cancelled.set),
             cancelled=cancelled,
             generator=torch.Generator().manual_seed(request.sampling.seed),
@@ -160,18 +168,23 @@ class TorchEngine:
         if answer.cancelled.is_set():
             answer.end("cancelled")
             return
-        token = choose(self._logits(answer), answer.request.sampling, answer.generator)
+        logits, sampling = self._logits(answer), answer.request.sampling
+        token = choose(logits, sampling, answer.generator)
         answer.tokens, answer.last = answer.tokens + 1, token
         if token in self._stop_ids:
             answer.end("stop", answer.text.flush())
             return
+        if answer.tape:
+            answer.tape.feed([scored(logits, token, sampling.top_logprobs)])
         shown = answer.text.feed([token])
         if answer.text.stopped:
             answer.end("stop", shown)
         elif answer.tokens == answer.request.sampling.max_tokens:
             answer.end("length", shown + answer.text.flush())
         elif shown:
-            answer.stream.push(Chunk(shown))
+            answer.stream.push(
+                Chunk(shown, logprobs=answer.tape.take(shown) if answer.tape else ())
+            )
 
     def _logits(self, answer: _Answer) -> torch.Tensor:
         """Logits (V,) of the next token; the image token and padding rows can never win."""

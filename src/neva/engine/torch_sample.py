@@ -6,6 +6,7 @@ The two engines draw from different random numbers, so only greedy text is equal
 import torch
 from torch import Tensor
 
+from neva.engine.logprobs import Scored
 from neva.engine.protocol import Sampling
 
 
@@ -18,3 +19,11 @@ def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> in
     before = probabilities.cumsum(dim=-1) - probabilities
     probabilities[before >= sampling.top_p] = 0  # the smallest set that reaches top_p stays
     return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
+
+
+def scored(logits: Tensor, token: int, top: int) -> Scored:
+    """The token's log probability under logits (V,), and those of the `top` likeliest."""
+    scores = torch.log_softmax(logits.float(), dim=-1)
+    best = torch.topk(scores, min(top, len(scores)))
+    named = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return Scored(token, float(scores[token]), dict(named))
