@@ -28,7 +28,7 @@ def open_engine(
 ) -> "Engine":
     """Load a checkpoint into the engine called `name`; close the engine when done.
 
-    `precision`: openvino int8 (default), fp32, int8-fast, fp32-fast; torch float32 (default),
+    `precision`: openvino's are in precision.py, int8 the default; torch's float32 (default),
     bfloat16, float16. `served_name` is what `/v1/models` shows. `device` is torch's; `threads` and
     `cache_mib` (KV cache) are openvino's. With `wait` False the first request waits for loading.
     Raises NevaError for anything that cannot work.

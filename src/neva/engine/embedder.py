@@ -1,5 +1,6 @@
-"""Token ids and images -> the prompt's embeddings. Images are encoded once and remembered."""
+"""Token ids and images -> the prompt's embeddings. Encoded images are remembered."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,41 +9,45 @@ from openvino import Core
 
 from neva.engine.graphs import Export
 from neva.engine.lru import ArrayCache
-from neva.engine.messages import Add, Picture, Setup
+from neva.engine.messages import Add, Setup
+
+Features = NDArray[Any]
 
 
 class Embedder:
-    """The text table and the vision tower. For one thread."""
+    """The text table and the encoded images. For one thread."""
 
     def __init__(self, made: Export, setup: Setup) -> None:
-        core = Core()
-        self._text = core.compile_model(made.text, "CPU", {"EXECUTION_MODE_HINT": "ACCURACY"})
-        self._vision_file, self._vision_properties = made.vision, dict(setup.vision)
-        self._core = core
-        self._vision: Any = None  # compiled with the first image: text alone starts sooner
+        properties = {"EXECUTION_MODE_HINT": "ACCURACY"}
+        self._text = Core().compile_model(made.text, "CPU", properties)
         self._images = ArrayCache(setup.image_cache_bytes)
-        self.encoded = 0  # images that went through the vision tower
+        self.asked = 0
+        self.known = 0
 
-    def embed(self, request: Add) -> NDArray[np.float32]:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of encoded images kept."""
+        return self._images.nbytes
+
+    def find(self, request: Add) -> dict[str, Features | None]:
+        """The request's images by name, (P, D), or None for those to be encoded first."""
+        found = {picture.name: self._images.get(picture.name) for picture in request.pictures}
+        self.asked += len(found)
+        self.known += sum(features is not None for features in found.values())
+        return found
+
+    def keep(self, name: str, features: Features) -> None:
+        """Remember an encoded image."""
+        self._images.put(name, features)
+
+    def embed(self, request: Add, images: Mapping[str, Features | None]) -> NDArray[np.float32]:
         """(1, L, D) for L ids; ValueError if a value is not finite."""
         embeds = np.array(self._text(request.ids[None])[0], dtype=np.float32)
         for picture in request.pictures:
-            features = self._features(picture)
+            features = images[picture.name]
+            if features is None:
+                raise ValueError("an image was not encoded")
             embeds[0, picture.start : picture.start + len(features)] = features
         if not np.isfinite(embeds).all():
             raise ValueError("the checkpoint's weights give numbers that are not finite")
         return embeds
-
-    def _features(self, picture: Picture) -> NDArray[Any]:
-        """(P, D) of one image, from the cache if it was seen before."""
-        known = self._images.get(picture.digest)
-        if known is not None:
-            return known
-        if self._vision is None:
-            self._vision = self._core.compile_model(
-                self._vision_file, "CPU", self._vision_properties
-            )
-        features = np.array(self._vision(picture.pixels[None])[0][0], dtype=np.float32)
-        self.encoded += 1
-        self._images.put(picture.digest, features)
-        return features

@@ -33,5 +33,10 @@ class ArrayCache:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= oldest.nbytes
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept."""
+        return self._bytes
+
     def __len__(self) -> int:
         return len(self._kept)

@@ -6,30 +6,40 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from neva.engine.precision import Weights
 from neva.engine.protocol import Sampling
+from neva.images.recipe import PixelRecipe
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message. `folder` None: build the graphs of `checkpoint` first."""
+    """The first message. `folder` None: build the graphs of `checkpoint` first.
+
+    `spelled`: every token's bytes, for grammars, whose texts end with the token `end`.
+    """
 
     checkpoint: str
     template: str
-    weights: Literal["int8", "exact"]
+    weights: Weights
     folder: str | None
     language: Mapping[str, str]
     vision: Mapping[str, str]
+    pixels: PixelRecipe
     cache_blocks: int
     image_cache_bytes: int
     threads: int | None
+    spelled: tuple[bytes, ...] | None = None
+    end: int = 0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image: its identity, float32 (3, H, W), and where its tokens start in the ids."""
+    """One image by its name, which says whose it is and what it shows, and where its tokens start.
 
-    digest: str
-    pixels: NDArray[Any]
+    Its pixels are sent when they are wanted: a picture that was seen before costs nothing.
+    """
+
+    name: str
     start: int
 
 
@@ -42,6 +52,21 @@ class Add:
     pictures: tuple[Picture, ...]
     sampling: Sampling
     stop_ids: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Want:
+    """Send the pixels of these pictures of a request: they are not known yet."""
+
+    key: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What was wanted: uint8 (H, W, 3) by name."""
+
+    squares: Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -68,11 +93,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Tokens:
-    """New tokens of a request; `finish` with the last ones."""
+    """New tokens of a request; `finish` with the last ones; `logprobs` where asked for."""
 
     key: int
     tokens: tuple[int, ...]
     finish: Literal["stop", "length"] | None
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,3 +107,22 @@ class Failed:
 
     key: int
     sentence: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Since the process began: pictures asked for, those that were known; now: bytes of pictures
+    kept, and the share (0 to 1) of the KV cache that requests under way hold."""
+
+    images: int = 0
+    known_images: int = 0
+    image_bytes: int = 0
+    cache_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Everything that one step gave."""
+
+    news: tuple[Tokens | Failed, ...]
+    counts: Counts

@@ -5,20 +5,34 @@ conversations are sent each turn; the KV cache over there recognises what it has
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from threading import Lock
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from neva.engine.admission import Admission, Limits
+from neva.engine.admission import Admission, Limits, check_able
 from neva.engine.decode import AnswerText
 from neva.engine.graphs import find_export
+from neva.engine.logprobs import LogprobTape, Scored
 from neva.engine.lru import ArrayCache
-from neva.engine.messages import Add, Cancel, Failed, Picture, Setup, Tokens
+from neva.engine.messages import (
+    Add,
+    Cancel,
+    Counts,
+    Failed,
+    Picture,
+    Pixels,
+    Setup,
+    Spoken,
+    Tokens,
+    Want,
+)
 from neva.engine.precision import Precision, precision_named
+from neva.engine.prefixes import BLOCK, PrefixTally
 from neva.engine.protocol import Chunk, EngineInfo, Request, Stream, Usage
 from neva.engine.stream import ChunkStream
 from neva.engine.worker_process import WorkerProcess
@@ -29,7 +43,6 @@ from neva.model.shapes import text_config
 from neva.prompts import Encoded
 
 _log = logging.getLogger("neva.engine")
-BLOCK = 32  # tokens per KV block of the CPU plugin
 MEBIBYTE = 2**20
 DIED = "the engine's process ended while answering; it is being started again, ask once more"
 
@@ -52,13 +65,15 @@ class _Answer:
 
     stream: ChunkStream
     text: AnswerText
+    tape: LogprobTape | None
     worker: WorkerProcess
-    prompt_tokens: int
-    tokens: int = 0
+    add: Add
+    squares: Mapping[str, NDArray[np.uint8]] = field(repr=False)
+    tokens: list[int] = field(default_factory=list)
 
     @property
     def usage(self) -> Usage:
-        return Usage(self.prompt_tokens, self.tokens)
+        return Usage(len(self.add.ids), len(self.tokens))
 
 
 class OpenVinoEngine:
@@ -79,8 +94,16 @@ class OpenVinoEngine:
         options = options or OpenVinoOptions()
         row = precision_named(precision)
         self._checkpoint = checkpoint
-        self._setup = lambda: _setup(checkpoint, row, options)
-        self._admission = Admission(checkpoint, _limits(checkpoint, options))
+        self._admission = admission = Admission(checkpoint, _limits(checkpoint, options))
+        self._setup = lambda: _setup(checkpoint, row, options, admission.spelled)
+        self._lock = Lock()
+        self._keys = count()
+        self._answers: dict[int, _Answer] = {}
+        self._squares = ArrayCache(64 * MEBIBYTE)
+        self._prefixes = PrefixTally(_blocks(checkpoint, options), checkpoint.image_tokens)
+        self._counts, self._past_counts, self._restarts = Counts(), Counts(), 0
+        self._closed = False
+        self._worker = self._start()  # first of all: it takes longest
         self._info = EngineInfo(
             name=name or checkpoint.path.name,
             engine="openvino",
@@ -88,13 +111,9 @@ class OpenVinoEngine:
             context=checkpoint.context,
             image_tokens=checkpoint.image_tokens,
             reproducible=row.reproducible,
+            top_logprobs=None if admission.spelled is None else 0,
+            grammar=admission.spelled is not None,
         )
-        self._lock = Lock()
-        self._keys = count()
-        self._answers: dict[int, _Answer] = {}
-        self._pixels = ArrayCache(64 * MEBIBYTE)
-        self._closed = False
-        self._worker = self._start()
         self._admission.warm()  # while the process loads
         self._stop_ids = self._admission.stop_ids
         if wait:
@@ -110,13 +129,31 @@ class OpenVinoEngine:
         """The engine process's id, for monitoring."""
         return self._worker.pid
 
+    def figures(self) -> Mapping[str, float]:
+        """What the caches did since the engine was opened, for metrics."""
+        with self._lock:
+            now, past = self._counts, self._past_counts
+        return {
+            "image_cache_queries": past.images + now.images,
+            "image_cache_hits": past.known_images + now.known_images,
+            "image_cache_bytes": now.image_bytes,
+            "prefix_cache_queries": self._prefixes.asked,
+            "prefix_cache_hits": self._prefixes.known,
+            "kv_cache_usage": now.cache_share if self._answers else 0.0,
+            "restarts": self._restarts,
+        }
+
     def generate(self, requests: Sequence[Request]) -> list[Stream]:
         """Start answering; NevaError, and nothing started, if one of them never can be."""
+        for request in requests:
+            check_able(request.sampling, self._info)
         encoded = [self._admission.admit(request) for request in requests]
         adds = [self._add(request, ids) for request, ids in zip(requests, encoded, strict=True)]
+        squares = [self._squares_of(request) for request in requests]
         worker = self._ready_worker()
         return [
-            self._begin(worker, request, add) for request, add in zip(requests, adds, strict=True)
+            self._begin(worker, request, add, shown)
+            for request, add, shown in zip(requests, adds, squares, strict=True)
         ]
 
     def close(self) -> None:
@@ -142,29 +179,38 @@ class OpenVinoEngine:
         """The message for the other process."""
         slots = request.conversation.slots
         pictures = tuple(
-            Picture(image.digest, self._prepared(image), start)
-            for start, image in zip(
-                encoded.images, (request.images[slot.index] for slot in slots), strict=True
-            )
+            Picture(_name(request, request.images[slot.index]), start)
+            for start, slot in zip(encoded.images, slots, strict=True)
         )
         ids = np.array(encoded.ids, dtype=np.int64)
         return Add(next(self._keys), ids, pictures, request.sampling, self._stop_ids)
 
-    def _prepared(self, image: RGBImage) -> np.ndarray:  # type: ignore[type-arg]
-        """float32 (3, H, W), as the checkpoint's processor makes it."""
-        with self._lock:
-            known = self._pixels.get(image.digest)
-        if known is None:
-            known = self._checkpoint.pixels.pixels(image)
+    def _squares_of(self, request: Request) -> dict[str, NDArray[np.uint8]]:
+        """uint8 (H, W, 3) of each image by name, cut as the checkpoint's processor does."""
+        found: dict[str, NDArray[np.uint8]] = {}
+        for image in request.images:
+            name = _name(request, image)
             with self._lock:
-                self._pixels.put(image.digest, known)
-        return known
+                known = self._squares.get(name)
+            if known is None:
+                known = self._checkpoint.pixels.square(image)
+                with self._lock:
+                    self._squares.put(name, known)
+            found[name] = known
+        return found
 
-    def _begin(self, worker: WorkerProcess, request: Request, add: Add) -> Stream:
+    def _begin(
+        self,
+        worker: WorkerProcess,
+        request: Request,
+        add: Add,
+        squares: Mapping[str, NDArray[np.uint8]],
+    ) -> Stream:
         stream = ChunkStream(lambda: self._cancel(add.key))
-        text = self._admission.text(request.sampling)
+        text, tape = self._admission.text(request.sampling), self._admission.tape(request.sampling)
+        self._prefixes.ask(add.ids, add.pictures)
         with self._lock:
-            self._answers[add.key] = _Answer(stream, text, worker, len(add.ids))
+            self._answers[add.key] = _Answer(stream, text, tape, worker, add, squares)
         worker.send(add)
         if worker.ended:  # it died before this request was among those it took along
             self._end(add.key, "error", DIED)
@@ -186,11 +232,28 @@ class OpenVinoEngine:
         with self._lock:
             answer = self._answers.pop(key, None)
         if answer is not None:
-            answer.stream.push(Chunk(text, finish, answer.usage, error))
+            if finish != "error" and answer.tokens:
+                computed = np.append(answer.add.ids, answer.tokens[:-1])
+                self._prefixes.keep(computed, answer.add.pictures)
+            logprobs = answer.tape.take(text, not answer.text.stopped) if answer.tape else ()
+            answer.stream.push(Chunk(text, finish, answer.usage, error, logprobs))
         return answer
 
-    def _hear(self, message: Tokens | Failed) -> None:
-        """On the reading thread: turn tokens to text."""
+    def _hear(self, message: Spoken | Want) -> None:
+        """On the reading thread: what one step gave, or a wish for pixels."""
+        if isinstance(message, Want):
+            with self._lock:
+                asker = self._answers.get(message.key)
+            if asker is not None:
+                squares = {name: asker.squares[name] for name in message.names}
+                asker.worker.send(Pixels(squares))
+            return
+        self._counts = message.counts
+        for news in message.news:
+            self._told(news)
+
+    def _told(self, message: Tokens | Failed) -> None:
+        """Turn one answer's tokens to text."""
         if isinstance(message, Failed):
             self._end(message.key, "error", message.sentence)
             return
@@ -198,8 +261,11 @@ class OpenVinoEngine:
             answer = self._answers.get(message.key)
         if answer is None:
             return
-        answer.tokens += len(message.tokens)
+        answer.tokens += message.tokens
         shown = answer.text.feed([t for t in message.tokens if t not in self._stop_ids])
+        if answer.tape:
+            scored = zip(message.tokens, message.logprobs, strict=True)
+            answer.tape.feed([Scored(t, p, {}) for t, p in scored if t not in self._stop_ids])
         if answer.text.stopped:
             self._end(message.key, "stop", text=shown)
             if message.finish is None:
@@ -207,7 +273,9 @@ class OpenVinoEngine:
         elif message.finish is not None:
             self._end(message.key, message.finish, text=shown + answer.text.flush())
         elif shown:
-            answer.stream.push(Chunk(shown))
+            answer.stream.push(
+                Chunk(shown, logprobs=answer.tape.take(shown) if answer.tape else ())
+            )
 
     def _mourn(self, worker: WorkerProcess) -> None:
         """On the reading thread: the process has ended. Start the next one, then tell the users."""
@@ -215,6 +283,10 @@ class OpenVinoEngine:
             again = not self._closed and worker.folder is not None
             if again:
                 self._worker = self._start()
+                self._restarts += 1
+            self._past_counts = _sum(self._past_counts, self._counts)
+            self._counts = Counts()
+        self._prefixes.clear()
         if again:
             _log.error("the engine's process %d ended; started %d", worker.pid, self.pid)
         self._fail_all(worker, DIED)
@@ -226,7 +298,12 @@ class OpenVinoEngine:
             self._end(key, "error", sentence)
 
 
-def _setup(checkpoint: Checkpoint, precision: Precision, options: OpenVinoOptions) -> Setup:
+def _setup(
+    checkpoint: Checkpoint,
+    precision: Precision,
+    options: OpenVinoOptions,
+    spelled: tuple[bytes, ...] | None,
+) -> Setup:
     found = find_export(checkpoint, precision.weights)
     return Setup(
         checkpoint=str(checkpoint.path),
@@ -235,9 +312,12 @@ def _setup(checkpoint: Checkpoint, precision: Precision, options: OpenVinoOption
         folder=None if found is None else str(found.folder),
         language=precision.language,
         vision=precision.vision,
-        cache_blocks=_cache_tokens(checkpoint, options) // BLOCK,
+        pixels=checkpoint.pixels,
+        cache_blocks=_blocks(checkpoint, options),
         image_cache_bytes=options.image_cache_mib * MEBIBYTE,
         threads=options.threads,
+        spelled=spelled,
+        end=next((token for token in checkpoint.stop_ids if token >= 0), 0),
     )
 
 
@@ -253,8 +333,22 @@ def _cache_tokens(checkpoint: Checkpoint, options: OpenVinoOptions) -> int:
     return max(2048 * MEBIBYTE // per_token, min(checkpoint.context, 8192) + 2 * BLOCK)
 
 
+def _blocks(checkpoint: Checkpoint, options: OpenVinoOptions) -> int:
+    """Blocks of the KV cache."""
+    return _cache_tokens(checkpoint, options) // BLOCK
+
+
+def _name(request: Request, image: RGBImage) -> str:
+    """An image in the caches: whose it is, then its size, mode and pixels (their digest)."""
+    return f"{request.owner}/{image.digest}"
+
+
+def _sum(first: Counts, second: Counts) -> Counts:
+    return Counts(first.images + second.images, first.known_images + second.known_images)
+
+
 def _limits(checkpoint: Checkpoint, options: OpenVinoOptions) -> Limits:
-    capacity = (_cache_tokens(checkpoint, options) // BLOCK - 1) * BLOCK
+    capacity = (_blocks(checkpoint, options) - 1) * BLOCK
     if capacity < checkpoint.context:
         return Limits(capacity, "the room in the engine's KV cache (cache_mib)")
     return Limits(checkpoint.context, "the model's context")

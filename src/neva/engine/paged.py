@@ -16,6 +16,7 @@ from openvino import Tensor
 from neva.engine.graphs import Export
 from neva.engine.messages import Add, Failed, Setup, Tokens
 from neva.engine.protocol import Sampling
+from neva.engine.spelling import spelling_tokenizer
 
 _FINISH = {
     genai.GenerationFinishReason.STOP: "stop",
@@ -28,6 +29,7 @@ class _Live:
     """A request under way; `embeds` must outlive it, since genai may share the memory."""
 
     handle: Any
+    logprobs: bool
     embeds: NDArray[np.float32] = field(repr=False)
 
 
@@ -41,10 +43,16 @@ class PagedModel:
         properties: dict[str, Any] = dict(setup.language)
         if setup.threads:
             properties["INFERENCE_NUM_THREADS"] = setup.threads
+        tokenizer = spelling_tokenizer(setup.spelled or (b"?",), setup.end)
         self._pipeline = genai.ContinuousBatchingPipeline(
-            str(made.folder), scheduler, "CPU", properties
+            str(made.folder), tokenizer, scheduler, "CPU", **properties
         )
         self._live: dict[int, _Live] = {}
+
+    @property
+    def cache_share(self) -> float:
+        """Share of the KV cache, 0 to 1, that requests held in the last step."""
+        return float(self._pipeline.get_metrics().cache_usage) / 100 if self._live else 0.0
 
     @property
     def busy(self) -> bool:
@@ -56,7 +64,7 @@ class PagedModel:
         embeds = np.ascontiguousarray(embeds, dtype=np.float32)
         config = _config(request.sampling, request.stop_ids)
         handle = self._pipeline.add_request(request.key, Tensor(embeds), config)
-        self._live[request.key] = _Live(handle, embeds)
+        self._live[request.key] = _Live(handle, request.sampling.logprobs, embeds)
 
     def cancel(self, key: int) -> None:
         """Stop a request; its memory is free after the next step."""
@@ -68,11 +76,11 @@ class PagedModel:
         """One token for every request under way (or a piece of a long prompt)."""
         self._pipeline.step()
         for key, live in list(self._live.items()):
-            tokens, finish = _read(live.handle)
+            tokens, scores, finish = _read(live.handle)
             if finish is not None:
                 del self._live[key]
             if tokens or finish is not None:
-                yield Tokens(key, tuple(tokens), finish)
+                yield Tokens(key, tuple(tokens), finish, tuple(scores) if live.logprobs else ())
             elif live.handle.get_status() == genai.GenerationStatus.IGNORED:
                 del self._live[key]
                 yield Failed(
@@ -80,20 +88,26 @@ class PagedModel:
                 )
 
 
-def _read(handle: Any) -> tuple[list[int], Any]:
+def _read(handle: Any) -> tuple[list[int], list[float], Any]:
+    """What is new: tokens, their log probabilities (0 unless asked for), and the finish."""
     tokens: list[int] = []
+    scores: list[float] = []
     finish = None
     while handle.can_read():
         for output in handle.read().values():
             tokens.extend(output.generated_ids)
+            scores.extend(output.generated_log_probs)
             finish = _FINISH.get(output.finish_reason)
-    return tokens, finish
+    return tokens, scores, finish
 
 
 def _config(sampling: Sampling, stop_ids: frozenset[int]) -> Any:
     config = genai.GenerationConfig()
     config.max_new_tokens = sampling.max_tokens
     config.stop_token_ids = set(stop_ids)
+    config.logprobs = int(sampling.logprobs)
+    if sampling.grammar is not None:
+        config.structured_output_config = genai.StructuredOutputConfig(grammar=sampling.grammar)
     config.do_sample = sampling.temperature > 0
     if config.do_sample:
         config.temperature = sampling.temperature

@@ -1,8 +1,8 @@
 """The embedded engine's precisions, literally: which weights, which arithmetic, what they promise.
 
 ACCURACY makes the CPU plugin compute in float32 with a float32 KV cache, and then a request's text
-does not depend on what else is in the batch. The "-fast" rows let the plugin choose (bfloat16
-where the CPU has it, 8-bit KV cache): up to twice the throughput, and the text may vary with load.
+does not depend on what else is in the batch. bf16 and the "-fast" rows compute in bfloat16 where
+the CPU has it, with an 8-bit KV cache: up to twice the throughput, and text may vary with load.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,11 @@ from typing import Literal
 
 from neva.errors import NevaError
 
-Weights = Literal["int8", "exact"]
+Weights = Literal["exact", "int8", "int4"]
 
 ACCURATE: Mapping[str, str] = {"EXECUTION_MODE_HINT": "ACCURACY"}
 FAST: Mapping[str, str] = {}
+BFLOAT16: Mapping[str, str] = {"INFERENCE_PRECISION_HINT": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ PRECISIONS: Mapping[str, Precision] = {
     for precision in (
         Precision("int8", "int8", ACCURATE, FAST, True),
         Precision("fp32", "exact", ACCURATE, ACCURATE, True),
+        Precision("bf16", "exact", BFLOAT16, FAST, False),
+        Precision("int4", "int4", ACCURATE, FAST, True),
         Precision("int8-fast", "int8", FAST, FAST, False),
-        Precision("fp32-fast", "exact", FAST, FAST, False),
+        Precision("int4-fast", "int4", FAST, FAST, False),
     )
 }
 DEFAULT = "int8"

@@ -17,14 +17,14 @@ from typing import Any
 
 import neva
 from neva import errors
-from neva.engine.messages import Failed, Ready, Refused, Setup, Tokens
+from neva.engine.messages import Ready, Refused, Setup, Spoken, Want
 from neva.errors import EngineError, NevaError
 
 _log = logging.getLogger("neva.engine")
 
 
 class WorkerProcess:
-    """One process. `heard` gets Tokens and Failed, `died` is called once when it has ended.
+    """One process. `heard` gets Spoken and Want, `died` is called once when it has ended.
 
     Both are called from this object's reading thread. `setup` is called while the process is
     already importing.
@@ -33,7 +33,7 @@ class WorkerProcess:
     def __init__(
         self,
         setup: Callable[[], Setup],
-        heard: Callable[[Tokens | Failed], None],
+        heard: Callable[[Spoken | Want], None],
         died: Callable[["WorkerProcess"], None],
     ) -> None:
         self._heard, self._died = heard, died

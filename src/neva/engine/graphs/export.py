@@ -155,7 +155,7 @@ def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> Non
     from neva.engine.graphs.language import language_model, text_embeddings
     from neva.engine.graphs.vision import stub_vision_model, vision_model
 
-    tensors, config, int8 = read_tensors(checkpoint), checkpoint.config, weights == "int8"
+    tensors, config = read_tensors(checkpoint), checkpoint.config
     rows, width = tensors[f"{BODY}embed_tokens.weight"].shape
     vocabulary = min(rows, checkpoint.tokenizer.get_vocab_size(with_added_tokens=True))
     forbidden = (checkpoint.image_token_id,)
@@ -163,9 +163,9 @@ def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> Non
     graphs: dict[str, Callable[[], Any]] = {
         "neva_vision_model": lambda: vision_model(config, tensors),
         "openvino_vision_embeddings_model": lambda: stub_vision_model(width),
-        "openvino_text_embeddings_model": lambda: text_embeddings(tensors, int8),
+        "openvino_text_embeddings_model": lambda: text_embeddings(tensors, weights),
         "openvino_language_model": lambda: language_model(
-            text, tensors, vocabulary, forbidden, int8
+            text, tensors, vocabulary, forbidden, weights
         ),
     }
     for name, make in graphs.items():  # one at a time: each holds its weights in memory

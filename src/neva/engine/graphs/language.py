@@ -26,6 +26,7 @@ from neva.engine.graphs.nodes import (
     scalar,
 )
 from neva.engine.graphs.rope import frequencies
+from neva.engine.precision import Weights
 from neva.errors import CheckpointError
 from neva.model.keys import BODY, HEAD
 
@@ -100,7 +101,7 @@ def language_model(
     tensors: Mapping[str, Array],
     vocabulary: int,
     forbidden: tuple[int, ...],
-    int8: bool,
+    weights: Weights,
 ) -> Model:
     """inputs_embeds (B, T, D), attention_mask, position_ids, beam_idx -> logits (B, T, vocabulary).
 
@@ -117,20 +118,25 @@ def language_model(
     sinks: list[Node] = []
     x = embeds
     for index in range(shape.layers):
-        layer = _Layer(f"{BODY}layers.{index}.", index, tensors, shape, int8)
+        layer = _Layer(f"{BODY}layers.{index}.", index, tensors, shape, weights)
         x = opset15.add(x, layer.attention(x, shared, sinks))
         x = opset15.add(x, layer.mlp(x))
     x = rms_norm(x, tensors[f"{BODY}norm.weight"], shape.eps)
     head = tensors.get(HEAD, tensors[f"{BODY}embed_tokens.weight"])
-    logits = linear(x, head[:vocabulary], _bias(vocabulary, forbidden), int8)
+    logits = linear(x, head[:vocabulary], _bias(vocabulary, forbidden), eight(weights))
     return model("language", "logits", logits, [embeds, attention, positions, beam], sinks)
 
 
-def text_embeddings(tensors: Mapping[str, Array], int8: bool) -> Model:
+def text_embeddings(tensors: Mapping[str, Array], weights: Weights) -> Model:
     """input (B, T) ids -> inputs_embeds (B, T, D)."""
     ids = parameter("input", [-1, -1], Type.i64)
-    table = matrix(tensors[f"{BODY}embed_tokens.weight"], int8)
+    table = matrix(tensors[f"{BODY}embed_tokens.weight"], eight(weights))
     return model("text", "inputs_embeds", opset15.gather(table, ids, scalar(0)), [ids], [])
+
+
+def eight(weights: Weights) -> Weights:
+    """The word table and the head lose too much by 4 bits: they get 8."""
+    return "int8" if weights == "int4" else weights
 
 
 def _bias(vocabulary: int, forbidden: tuple[int, ...]) -> Array | None:
@@ -182,7 +188,7 @@ class _Layer:
     index: int
     tensors: Mapping[str, Array]
     shape: Shape
-    int8: bool
+    weights: Weights
 
     def attention(self, x: Node, shared: _Shared, sinks: list[Node]) -> Node:
         """Self-attention over the cache; appends this layer's two cache writes to `sinks`."""
@@ -206,7 +212,7 @@ class _Layer:
 
     def _linear(self, x: Node, name: str) -> Node:
         bias = self.tensors.get(f"{self.root}{name}.bias")
-        return linear(x, self.tensors[f"{self.root}{name}.weight"], bias, self.int8)
+        return linear(x, self.tensors[f"{self.root}{name}.weight"], bias, self.weights)
 
     def _heads(self, x: Node, heads: int) -> Node:
         """(B, T, heads * head) -> (B, heads, T, head)."""

@@ -1,7 +1,7 @@
 """The few graph pieces that both towers share: constants, compressed weights, linears, norms.
 
 Weights are stored as OpenVINO stores a compressed model: a small constant, a Convert, and for
-int8 a Subtract and a Multiply; the CPU plugin fuses that chain into its matrix kernels.
+int8 and int4 a Subtract and a Multiply; the CPU plugin fuses that chain into its matrix kernels.
 """
 
 from typing import Any
@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from openvino import Model, PartialShape, Shape, Tensor, Type, opset15
 
+from neva.engine.precision import Weights
+
 Node = Any  # openvino's nodes carry no types
 Array = NDArray[Any]
+GROUP = 64  # values that share a scale in int4
 
 
 def i64(*values: int) -> Node:
@@ -56,10 +59,43 @@ def quantise(weight: Array) -> tuple[Array, Array, Array]:
     return codes.astype(np.uint8), zero.astype(np.uint8), scale.astype(np.float32)
 
 
-def matrix(weight: Array, int8: bool) -> Node:
-    """A weight matrix as a float32 node, compressed to 8 bits per value if asked."""
-    if not int8:
+def quantise_groups(weight: Array, group: int = GROUP) -> tuple[Array, Array, Array]:
+    """(rows, columns) -> codes (rows, groups, group) in 0..15, zero point and scale per group."""
+    grouped = np.asarray(weight, dtype=np.float32).reshape(weight.shape[0], -1, group)
+    low = np.minimum(grouped.min(axis=2, keepdims=True), 0)
+    high = np.maximum(grouped.max(axis=2, keepdims=True), 0)
+    scale = (high - low) / np.float32(15)
+    scale[scale == 0] = 1
+    zero = np.clip(np.rint(-low / scale), 0, 15)
+    codes = np.clip(np.rint(grouped / scale) + zero, 0, 15)
+    return codes.astype(np.uint8), zero.astype(np.uint8), scale.astype(np.float32)
+
+
+def _four_bits(values: Array) -> Node:
+    """A constant of 4-bit numbers, two to a byte, the first one low."""
+    flat = values.reshape(-1, 2)
+    packed = np.ascontiguousarray(flat[:, 0] | (flat[:, 1] << 4))
+    tensor = Tensor(packed, Shape(values.shape), Type.u4)
+    return opset15.convert(opset15.constant(tensor, shared_memory=False), Type.f32)
+
+
+def _int4(weight: Array) -> Node:
+    codes, zero, scale = quantise_groups(weight)
+    centred = opset15.subtract(_four_bits(codes), _four_bits(zero))
+    scaled = opset15.multiply(centred, opset15.constant(scale))
+    return opset15.reshape(scaled, i64(*weight.shape), False)
+
+
+def matrix(weight: Array, weights: Weights) -> Node:
+    """A weight matrix as a float32 node, compressed to 8 or 4 bits per value if asked.
+
+    Where rows do not divide into groups, 4 bits become 8.
+    """
+    if weights == "exact":
         return exact(weight)
+    # zero points come in pairs too: an even number of groups in all
+    if weights == "int4" and not weight.shape[1] % GROUP and not weight.size // GROUP % 2:
+        return _int4(weight)
     codes, zero, scale = quantise(weight)
     centred = opset15.subtract(
         opset15.convert(opset15.constant(codes), Type.f32),
@@ -68,9 +104,9 @@ def matrix(weight: Array, int8: bool) -> Node:
     return opset15.multiply(centred, opset15.constant(scale))
 
 
-def linear(x: Node, weight: Array, bias: Array | None = None, int8: bool = False) -> Node:
+def linear(x: Node, weight: Array, bias: Array | None = None, weights: Weights = "exact") -> Node:
     """x (..., in), weight (out, in), bias (out,) -> (..., out)."""
-    y = opset15.matmul(x, matrix(weight, int8), False, True)
+    y = opset15.matmul(x, matrix(weight, weights), False, True)
     return y if bias is None else opset15.add(y, exact(bias))
 
 
