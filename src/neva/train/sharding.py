@@ -20,7 +20,7 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
 from transformers import LlavaForConditionalGeneration
 
 from neva.errors import NevaError
@@ -174,7 +174,13 @@ def like(piece: Tensor, parameter: Tensor) -> Tensor:
 
 def whole_tensor(tensor: Tensor) -> Tensor:
     """All of a divided tensor; every rank must ask for it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    placements = list(tensor.placements)
+    for number in range(len(placements)):  # shards first: they are pieces of what was cut
+        placements[number] = Replicate()
+        tensor = tensor.redistribute(placements=placements)
+    return tensor.to_local()
 
 
 def division(tensor: Tensor) -> Iterator[torch.distributed.ProcessGroup]:
