@@ -36,7 +36,8 @@ class Alone:
         self.inputs, self.folder = inputs, folder
         self.losses: dict[Recipe, list[float]] = {}
 
-    def run(self, recipe: Recipe) -> tuple[list[float], Path]:
+    def losses_of(self, recipe: Recipe) -> tuple[list[float], Path]:
+        """(losses, run folder)"""
         out = self.folder / f"run{abs(hash(recipe))}"
         if recipe not in self.losses:
             self.losses[recipe] = train(1, recipe, self.inputs, out)
@@ -47,7 +48,7 @@ def check(
     alone: Alone, recipe: Recipe, world: int, out: Path, close: float = 1e-4, **placement: int
 ) -> None:
     """`world` processes make the losses and the weights of one, up to the rounding of sums."""
-    losses, single = alone.run(recipe)
+    losses, single = alone.losses_of(recipe)
     made = train(world, recipe.with_values(**placement), alone.inputs, out)
     np.testing.assert_allclose(made, losses, rtol=close)
     same_weights(single, out, close)
@@ -66,15 +67,18 @@ def test_fsdp(alone: Alone, tmp_path: Path) -> None:
     check(alone, SHORT, 2, tmp_path / "run", shard=0)
 
 
+@pytest.mark.slow
 def test_fsdp_of_an_adapter(alone: Alone, tmp_path: Path) -> None:
     check(alone, LORA, 2, tmp_path / "run", shard=0)
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_fsdp_gathers_in_bfloat16(alone: Alone, tmp_path: Path) -> None:
     check(alone, BF16, 2, tmp_path / "run", close=2e-2, shard=0)
 
 
+@pytest.mark.slow
 def test_fsdp_recomputing_and_validating(alone: Alone, tmp_path: Path) -> None:
     check(alone, RECOMPUTING, 2, tmp_path / "run", shard=0)
 
