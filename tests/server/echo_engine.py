@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from neva.engine.admission import check_able
 from neva.engine.protocol import Chunk, EngineInfo, Request, Stream, Usage
 from neva.errors import PromptError
 from neva.prompts.conversation import ImageSlot
@@ -121,6 +122,7 @@ class EchoEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Stream]:
         for request in requests:
+            check_able(request.sampling, self.info)
             if len(heard_as(request)) > 4 * self.context:
                 raise PromptError("the prompt is longer than the context; shorten it")
         started: list[Stream] = []

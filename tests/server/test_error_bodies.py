@@ -181,7 +181,7 @@ def test_limits_of_a_request(house_of: Callable[..., House]) -> None:
     "fields",
     [
         {"tools": [{"type": "function"}]},
-        {"logprobs": True},
+        {"top_logprobs": 2},
         {"response_format": {"type": "json_schema"}},
         {"logit_bias": {"1": 2}},
         {"presence_penalty": 1.0},

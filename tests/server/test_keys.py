@@ -1,6 +1,7 @@
 """API keys: hashed at rest, limited each for itself, rotated without a restart."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def test_a_line_and_back() -> None:
-    for made in (Key("ann", "0" * 64), Key("b@c.d-1", "f" * 64, 3, 60, "metrics")):
+    for made in (
+        Key("ann", "0" * 64),
+        Key("b@c.d-1", "f" * 64, 3, 60, "metrics", "1" * 64, 1800000000),
+    ):
         assert Key.parse(made.line) == made
     assert Key.parse(f"ann sha256:{'0' * 64}") == Key("ann", "0" * 64)
 
@@ -48,6 +52,8 @@ def test_a_line_and_back() -> None:
         "ann " + "0" * 64 + " running=many",
         "ann " + "0" * 64 + " only=everything",
         "ann " + "0" * 64 + " sudo=1",
+        "ann " + "0" * 64 + " until=5",
+        "ann " + "0" * 64 + " old=short until=5",
     ],
 )
 def test_wrong_lines(line: str, tmp_path: Path) -> None:
@@ -91,6 +97,24 @@ def test_the_command(tmp_path: Path) -> None:
         with pytest.raises(NevaError):
             run(*words, "--file", file)
     assert [path.name for path in file.parent.iterdir()] == ["keys"]
+
+
+def test_rotation_keeps_name_and_limits(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    first = run("new", "ann", "--file", file, "--per-minute", "7")
+    second = run("rotate", "ann", "--file", file, "--grace", "2")
+    keys, now = Keys.read(file), time.time()
+    for secret in (first, second):
+        found = keys.find(secret)
+        assert found is not None and (found.name, found.per_minute) == ("ann", 7)
+    assert keys.find(first, now + 7300) is None, "the grace is over"
+    assert keys.find(second, now + 7300) is not None
+    third = run("rotate", "ann", "--file", file)
+    keys = Keys.read(file)
+    assert keys.find(third) and not keys.find(second) and not keys.find(first)
+    assert third not in file.read_text()
+    with pytest.raises(NevaError, match="no key named"):
+        run("rotate", "bob", "--file", file)
 
 
 def test_a_ring_follows_its_file(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""`neva key`: make, list and remove the server's API keys. A running server follows the file."""
+"""`neva key`: make, list, rotate and remove API keys. A running server follows the file."""
 
 import os
+import time
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,6 +17,7 @@ class Action(StrEnum):
 
     new = "new"
     list = "list"
+    rotate = "rotate"
     remove = "remove"
 
 
@@ -26,12 +29,15 @@ class Scope(StrEnum):
 
 
 def key(
-    action: Action = typer.Argument(help="new, list or remove."),
+    action: Action = typer.Argument(help="new, list, rotate or remove."),
     name: str = typer.Argument("", help="Whose key: letters, digits and . @ - _"),
     file: Path = typer.Option(help="The key file, as given to `neva serve --api-key-file`."),
     running: int | None = typer.Option(None, min=1, help="Most requests at once."),
     per_minute: int | None = typer.Option(None, min=1, help="Most requests a minute."),
     only: Scope | None = typer.Option(None, help="What the key is for; everything if left out."),
+    grace: float = typer.Option(
+        0.0, min=0, help="rotate: hours for which the old key still works."
+    ),
 ) -> None:
     """The key itself is printed once, on stdout; the file holds its hash only."""
     keys = Keys.read(file).keys if file.exists() or action is not Action.new else ()
@@ -42,10 +48,13 @@ def key(
     if not NAME.fullmatch(name):
         raise NevaError(f"{name!r} cannot be a key's name; use letters, digits and . @ - _")
     rest = tuple(known for known in keys if known.name != name)
+    if action is not Action.new and len(rest) == len(keys):
+        raise NevaError(f"{file} has no key named {name}; `neva key list` shows them")
     if action is Action.remove:
-        if len(rest) == len(keys):
-            raise NevaError(f"{file} has no key named {name}; `neva key list` shows them")
         write(file, rest)
+        return
+    if action is Action.rotate:
+        typer.echo(rotated(file, keys, name, grace))
         return
     if len(rest) < len(keys):
         raise NevaError(f"{file} has a key named {name} already; remove it first, or use {name}-2")
@@ -53,6 +62,18 @@ def key(
     made = Key(name, hashed(secret), running, per_minute, only.value if only else None)
     write(file, (*keys, made))
     typer.echo(secret)
+
+
+def rotated(file: Path, keys: tuple[Key, ...], name: str, grace: float) -> str:
+    """A new secret for `name`, which keeps its limits and whatever belongs to it."""
+    secret, until = new_key(), int(time.time() + grace * 3600)
+
+    def turned(known: Key) -> Key:
+        old = (known.digest, until) if grace else (None, None)
+        return replace(known, digest=hashed(secret), old=old[0], until=old[1])
+
+    write(file, tuple(turned(known) if known.name == name else known for known in keys))
+    return secret
 
 
 def write(file: Path, keys: tuple[Key, ...]) -> None:

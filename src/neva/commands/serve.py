@@ -36,7 +36,8 @@ def serve(
     engine: str = typer.Option("openvino", help="openvino (needs no torch) or torch."),
     precision: str | None = typer.Option(
         None,
-        help="openvino: int8 (default), fp32, int8-fast, fp32-fast; torch: fp32, bf16, fp16.",
+        help="openvino: int8 (default), fp32, int4: same seed, same text; bf16, int8-fast, "
+        "int4-fast: text may vary with load. torch: fp32, bf16, fp16.",
     ),
     api_key_file: Path | None = typer.Option(
         None, help=f"Keys made by `neva key`, followed as it changes. One may be in ${KEY}."
@@ -45,11 +46,18 @@ def serve(
     images_from: list[str] = typer.Option(
         [], help="Host whose http(s) image URLs may be fetched, or .domain (repeatable)."
     ),
+    share_images: bool = typer.Option(
+        False, help="Images encoded for one key are quick for all, who can tell by the time."
+    ),
     max_running: int = typer.Option(Limits.running, min=1, help="Answers in the engine at once."),
     max_waiting: int = typer.Option(Limits.waiting, min=0, help="Answers waiting; more get 429."),
     data: Path | None = typer.Option(
-        None, help="Folder of stored responses and assets [default: ~/.local/share/neva]"
+        None, help="Folder of stored responses, files, assets [default: ~/.local/share/neva]"
     ),
+    store: str | None = typer.Option(
+        None, help="PostgreSQL URL for files and responses, instead of SQLite in --data."
+    ),
+    keep_days: float = typer.Option(30.0, min=0.01, help="Days that files and responses are kept."),
     log: LogFormat = typer.Option(LogFormat.auto, help="Form of the log lines on stderr."),
     otlp: str | None = typer.Option(
         None, help="OpenTelemetry collector to send traces to, as http://127.0.0.1:4318."
@@ -67,7 +75,10 @@ def serve(
         hosts=() if keys or api_key_file else (*LOOPBACK_NAMES, host),
         cors=tuple(cors),
         images_from=tuple(images_from),
+        share_images=share_images,
         data=data or data_folder(),
+        store=store,
+        keep_days=keep_days,
         otlp=otlp,
         limits=Limits(running=max_running, waiting=max_waiting),
     )

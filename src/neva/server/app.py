@@ -17,8 +17,11 @@ from starlette.middleware.cors import CORSMiddleware
 from neva.engine.protocol import Engine
 from neva.server.assets import Assets, asset_routes
 from neva.server.content import Door
+from neva.server.database import open_database
 from neva.server.desk import Desk
 from neva.server.errors import add_error_handlers
+from neva.server.file_store import FileStore
+from neva.server.files import file_routes
 from neva.server.health import health_routes
 from neva.server.nvidia import nvidia_routes
 from neva.server.openai import openai_routes
@@ -48,17 +51,23 @@ class _Parts:
     assets: Assets
     polls: Polls
     store: Store
+    files: FileStore
     tracing: Tracing
 
     @classmethod
     def make(cls, engine: Engine | Callable[[], Engine], settings: Settings) -> "_Parts":
         assets = Assets(settings)
+        file = settings.data / "responses.sqlite" if settings.data else None
+        database = open_database(settings.store or file)
+        store = Store(database, settings.keep_days)
+        files = FileStore(database, settings.limits, settings.keep_days)
         return cls(
             Desk(engine, settings),
-            Door(settings, assets),
+            Door(settings, assets, files),
             assets,
             Polls(),
-            Store(settings.data / "responses.sqlite" if settings.data else None),
+            store,
+            files,
             Tracing(settings.otlp),
         )
 
@@ -141,6 +150,7 @@ def _add_routes(app: FastAPI, parts: _Parts) -> None:
         poll_routes(parts.polls),
         openai_routes(parts.desk, parts.door),
         responses_routes(parts.desk, parts.door, parts.store),
+        file_routes(parts.desk, parts.files),
         asset_routes(parts.assets),
         health_routes(parts.desk),
     ):

@@ -1,8 +1,9 @@
 """Who may ask: API keys, of which only SHA-256 hashes are ever held.
 
-A key file has a key a line, `name sha256 [running=N] [per-minute=N] [only=ask|metrics]`, written by
-`neva key`; `#` starts a comment. A key has 256 random bits, so a plain hash needs no salt and no
-slow hashing. The file is read again when it changes: rotation needs no restart.
+A key file has a key a line, `name sha256 [running=N] [per-minute=N] [only=ask|metrics]
+[old=sha256 until=seconds]`, written by `neva key`; `#` starts a comment. A key has 256 random bits,
+so a plain hash needs no salt and no slow hashing. The file is read again when it changes: rotation
+needs no restart.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ LOCAL = "local"
 """The owner of everything on a server without keys."""
 NAME = re.compile(r"[\w.@-]{1,64}")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
-_COUNT = re.compile(r"[1-9][0-9]{0,8}")
+_COUNT = re.compile(r"[1-9][0-9]{0,10}")
 SCOPES = ("ask", "metrics")
 
 
@@ -50,11 +51,21 @@ class Key:
     """Most requests a minute."""
     only: str | None = None
     """`ask` or `metrics`; None: everything."""
+    old: str | None = None
+    """The hash of the key before it was rotated, good until `until`."""
+    until: int | None = None
+    """Seconds since the epoch."""
 
     @property
     def line(self) -> str:
         """The key as a line of a key file."""
-        words = {"running": self.running, "per-minute": self.per_minute, "only": self.only}
+        words = {
+            "running": self.running,
+            "per-minute": self.per_minute,
+            "only": self.only,
+            "old": self.old,
+            "until": self.until,
+        }
         more = "".join(f" {word}={value}" for word, value in words.items() if value is not None)
         return f"{self.name} {self.digest}{more}"
 
@@ -66,13 +77,15 @@ class Key:
             return None
         digest = _DIGEST.fullmatch(words[1])
         more = dict(word.partition("=")[::2] for word in words[2:])
-        counts = {name: more.pop(name, None) for name in ("running", "per-minute")}
-        only = more.pop("only", None)
+        counts = {name: more.pop(name, None) for name in ("running", "per-minute", "until")}
+        only, old = more.pop("only", None), more.pop("old", None)
         bad = [count for count in counts.values() if count and not _COUNT.fullmatch(count)]
         if digest is None or more or bad or only not in (None, *SCOPES):
             return None
-        running, per_minute = (int(count) if count else None for count in counts.values())
-        return cls(words[0], digest[1], running, per_minute, only)
+        running, per_minute, until = (int(count) if count else None for count in counts.values())
+        if (old is None) != (until is None) or (old is not None and not _DIGEST.fullmatch(old)):
+            return None
+        return cls(words[0], digest[1], running, per_minute, only, old, until)
 
 
 @dataclass(frozen=True)
@@ -84,11 +97,14 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self.keys)
 
-    def find(self, key: str) -> Key | None:
+    def find(self, key: str, now: float | None = None) -> Key | None:
         """Whose key it is, or None. Looks at every key, so time tells nothing."""
         digest, found = hashed(key), None
+        now = time.time() if now is None else now
         for known in self.keys:
-            if hmac.compare_digest(digest, known.digest):
+            same = hmac.compare_digest(digest, known.digest)
+            before = hmac.compare_digest(digest, known.old or "") and now < (known.until or 0)
+            if same or before:
                 found = known
         return found
 

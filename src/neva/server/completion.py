@@ -7,11 +7,11 @@ those who asked for it.
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neva.engine.protocol import Chunk, Finish, Usage
+from neva.engine.protocol import Chunk, Finish, TokenLogprob, Usage
 from neva.errors import EngineError
 from neva.server.sse import DONE, event
 
@@ -33,6 +33,19 @@ def usage_dict(prompt: int, completion: int) -> dict[str, int]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
+
+
+def logprobs_dict(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
+    """OpenAI's `logprobs` of a choice."""
+
+    def named(text: str, spelled: bytes, logprob: float) -> dict[str, Any]:
+        return {"token": text, "logprob": logprob, "bytes": list(spelled)}
+
+    content = [
+        {**named(t.text, t.spelled, t.logprob), "top_logprobs": [named(*top) for top in t.top]}
+        for t in tokens
+    ]
+    return {"content": content, "refusal": None}
 
 
 @dataclass
@@ -61,6 +74,7 @@ class Completion:
     fingerprint: str
     choices: int = 1
     include_usage: bool = False
+    logprobs: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -76,8 +90,10 @@ class Completion:
     async def whole(self, heard: Heard) -> dict[str, Any]:
         """The response when everything is said; EngineError if a choice failed."""
         texts, reasons, tally = [""] * self.choices, ["stop"] * self.choices, Tally()
+        tokens: list[list[TokenLogprob]] = [[] for _ in texts]
         async for index, chunk in heard:
             texts[index] += chunk.text
+            tokens[index] += chunk.logprobs
             if chunk.finish == "error":
                 raise EngineError(chunk.error or SORRY)
             if chunk.finish is not None:
@@ -87,7 +103,7 @@ class Completion:
             {
                 "index": index,
                 "message": {"role": "assistant", "content": text},
-                "logprobs": None,
+                "logprobs": logprobs_dict(tokens[index]) if self.logprobs else None,
                 "finish_reason": reason,
             }
             for index, (text, reason) in enumerate(zip(texts, reasons, strict=True))
@@ -97,7 +113,8 @@ class Completion:
     def _chunk(self, index: int, chunk: Chunk, first: bool) -> dict[str, Any]:
         delta = {"role": "assistant", "content": chunk.text} if first else {"content": chunk.text}
         reason = None if chunk.finish is None else REASONS[chunk.finish]
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        logprobs = logprobs_dict(chunk.logprobs) if self.logprobs else None
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         data = {**self._head("chat.completion.chunk"), "choices": [choice]}
         if chunk.finish == "error":
             data["error"] = {

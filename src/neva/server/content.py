@@ -14,38 +14,64 @@ from neva.errors import ImageError, PromptError
 from neva.images import ImageSource, RGBImage, read_image, split_tags
 from neva.prompts.conversation import Conversation, ImageSlot, Part, Role, Turn
 from neva.server.assets import Assets
+from neva.server.decoded import DecodedImages
 from neva.server.errors import ApiError
 from neva.server.fetch import Fetcher
-from neva.server.schemas import Content, ImagePart, Message
+from neva.server.file_store import FileStore
+from neva.server.schemas import Content, Message, TextPart
 from neva.server.settings import Settings
 
 
 @dataclass(frozen=True)
+class FileSource:
+    """A picture of the files API, by its id."""
+
+    id: str
+
+
+Source = ImageSource | FileSource
+
+
+@dataclass(frozen=True)
 class Said:
-    """What a request says; `images[slot.index]` belongs to `slot`."""
+    """What a request says; `images[slot.index]` belongs to `slot`.
+
+    `owner`: whose requests find these images encoded; "" for everybody's.
+    """
 
     conversation: Conversation
     images: tuple[RGBImage, ...]
+    owner: str = ""
 
 
 class Images:
     """The images of one request, opened for its owner as they are met."""
 
-    def __init__(self, owner: str, settings: Settings, assets: Assets) -> None:
+    def __init__(
+        self,
+        owner: str,
+        settings: Settings,
+        assets: Assets,
+        files: FileStore,
+        decoded: DecodedImages | None = None,
+    ) -> None:
         self._owner = owner
+        self._decoded = decoded or DecodedImages()
+        self.sharers = "" if settings.share_images else owner
         self._limit = settings.limits.images
         self._pixels = settings.limits.pixels
         self._assets = assets
+        self._files = files
         self._fetcher = Fetcher(settings.images_from)
         self._opened: list[RGBImage] = []
 
-    def take(self, url: str) -> ImageSlot:
-        """Open the image behind `url`; ApiError or ImageError says which one and why not."""
+    def take(self, source: Source) -> ImageSlot:
+        """Open the image of `source`; ApiError or ImageError says which one and why not."""
         number = len(self._opened) + 1
         if number > self._limit:
             raise ApiError(422, f"at most {self._limit} images per request", "messages")
         try:
-            image = self._open(ImageSource(url.strip()))
+            image = self._open(source)
         except ImageError as error:
             raise ApiError(error.status, f"image {number}: {error}", "messages") from None
         self._pixels -= image.size[0] * image.size[1]
@@ -58,7 +84,9 @@ class Images:
         """What was opened, in the order of the slots."""
         return tuple(self._opened)
 
-    def _open(self, source: ImageSource) -> RGBImage:
+    def _open(self, source: Source) -> RGBImage:
+        if isinstance(source, FileSource):
+            return self._decoded.read(self.sharers, self._files.data(self._owner, source.id))
         if source.asset_id is not None:
             try:
                 return read_image(self._assets.image(self._owner, source.asset_id))
@@ -67,7 +95,7 @@ class Images:
                     f"asset {source.asset_id[:40]} is not a PNG, JPEG, WebP or GIF that can be read"
                 ) from None
         if source.is_data:
-            return read_image(source.data())
+            return self._decoded.read(self.sharers, source.data())
         if source.url[:7].lower() == "http://" or source.url[:8].lower() == "https://":
             if not self._fetcher.hosts:
                 raise ImageError(
@@ -83,13 +111,16 @@ class Images:
 class Door:
     """Gives every request its `Images`."""
 
-    def __init__(self, settings: Settings, assets: Assets) -> None:
+    def __init__(self, settings: Settings, assets: Assets, files: FileStore) -> None:
         self._settings = settings
         self._assets = assets
+        self._files = files
+        self._decoded = DecodedImages()
 
     def for_request(self, http: Request) -> Images:
         """The images of `http`, which belong to its key."""
-        return Images(http.state.owner, self._settings, self._assets)
+        owner = http.state.owner
+        return Images(owner, self._settings, self._assets, self._files, self._decoded)
 
 
 def read_messages(
@@ -119,7 +150,7 @@ def read_messages(
             turns.append(Turn("assistant", ()))
         turns[-1] = replace(turns[-1], labels=turns[-1].labels or dict(labels))
     turns = [replace(t, parts=arranged(t.parts)) if t.role == "user" else t for t in turns]
-    return Said(Conversation(tuple(turns), system), images.all())
+    return Said(Conversation(tuple(turns), system), images.all(), images.sharers)
 
 
 def _role(message: Message) -> Role:
@@ -140,24 +171,30 @@ def _system(leading: Sequence[Message], messages: Sequence[Message]) -> str | No
     return "\n\n".join(texts) if leading else None
 
 
-def _pieces(content: Content | None) -> list[str | ImageSource]:
+def _pieces(content: Content | None) -> list[str | Source]:
     """Content of any form as texts and image sources, in order."""
     if content is None:
         return []
     if isinstance(content, str):
-        return split_tags(content)
-    pieces: list[str | ImageSource] = []
+        return [_stripped(piece) for piece in split_tags(content)]
+    pieces: list[str | Source] = []
     for part in content:
-        if isinstance(part, ImagePart):
-            pieces.append(ImageSource(part.url))
+        if isinstance(part, TextPart):
+            pieces.extend(_stripped(piece) for piece in split_tags(part.text))
+        elif part.file_id is not None:
+            pieces.append(FileSource(part.file_id))
         else:
-            pieces.extend(split_tags(part.text))
+            pieces.append(ImageSource((part.url or "").strip()))
     return pieces
+
+
+def _stripped(piece: str | ImageSource) -> str | Source:
+    return piece if isinstance(piece, str) else ImageSource(piece.url.strip())
 
 
 def _parts(content: Content | None, images: Images) -> tuple[Part, ...]:
     return tuple(
-        piece if isinstance(piece, str) else images.take(piece.url) for piece in _pieces(content)
+        piece if isinstance(piece, str) else images.take(piece) for piece in _pieces(content)
     )
 
 

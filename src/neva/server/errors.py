@@ -27,12 +27,13 @@ PLAIN = {
     404: ("not-found", "not_found_error"),
     422: ("unprocessable-entity", "invalid_request_error"),
     429: ("too-many-requests", "rate_limit_error"),
+    507: ("insufficient-storage", "server_error"),
     500: ("internal-server-error", "server_error"),
 }
 """Status -> (end of the problem's URN, OpenAI's error type)."""
 
 
-VARIANTS = ("str", "list", "text", "image_url", "input_text", "input_image", "ImageUrl")
+VARIANTS = ("str", "list", "text", "image_url", "input_text", "input_image", "ImageUrl", "file")
 """Ends of pydantic's places that name a variant of a field, not a field."""
 
 

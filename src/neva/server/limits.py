@@ -15,6 +15,18 @@ from neva.server.errors import ApiError
 from neva.server.settings import Limits
 
 
+def check_messages(count: int, limits: Limits) -> None:
+    """ApiError 422 for a conversation of too many messages."""
+    if count > limits.messages:
+        raise ApiError(422, f"messages: at most {limits.messages} are taken", "messages")
+
+
+def check_most(name: str, value: int | None, most: int) -> None:
+    """ApiError 422 for a number beyond what the operator allows."""
+    if value is not None and value > most:
+        raise ApiError(422, f"{name}: Input should be less than or equal to {most}", name)
+
+
 def declared_length(scope: Scope) -> int | None:
     """The Content-Length header of a request, if it has a usable one."""
     for name, value in scope["headers"]:

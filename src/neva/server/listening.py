@@ -15,7 +15,8 @@ from neva.engine.protocol import Chunk, Stream
 
 def joined(first: Chunk, second: Chunk) -> Chunk:
     """Two chunks that follow each other, as one."""
-    return Chunk(first.text + second.text, second.finish, second.usage, second.error)
+    logprobs = first.logprobs + second.logprobs
+    return Chunk(first.text + second.text, second.finish, second.usage, second.error, logprobs)
 
 
 class Listener:

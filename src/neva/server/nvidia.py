@@ -9,6 +9,7 @@ from neva.engine.protocol import EngineInfo, Sampling
 from neva.server.completion import Completion
 from neva.server.content import Door, read_messages
 from neva.server.desk import Desk
+from neva.server.limits import check_messages, check_most
 from neva.server.polls import Polls, poll_seconds
 from neva.server.reply import Asked, fingerprint, reply, whole
 from neva.server.schemas import NvidiaRequest, Stop, StreamOptions
@@ -52,6 +53,9 @@ def nvidia_routes(desk: Desk, door: Door, polls: Polls) -> APIRouter:
         responses=CHAT,
     )
     async def ask(body: NvidiaRequest, http: Request) -> Response:
+        limits = desk.settings.limits
+        check_messages(len(body.messages), limits)
+        check_most("max_tokens", body.max_tokens, limits.nvidia_max_tokens)
         images = door.for_request(http)
         shape = Completion(
             NAME,
@@ -63,7 +67,8 @@ def nvidia_routes(desk: Desk, door: Door, polls: Polls) -> APIRouter:
             sampling=sampling(
                 body.top_p,
                 temperature=body.temperature,
-                max_tokens=body.max_tokens or default_tokens(desk.info),
+                max_tokens=body.max_tokens
+                or min(default_tokens(desk.info), limits.nvidia_max_tokens),
                 seed=body.seed,
                 stop=stops(body.stop),
             ),

@@ -12,9 +12,10 @@ from neva.server.completion import Completion
 from neva.server.content import Door, read_messages
 from neva.server.desk import Desk
 from neva.server.errors import ApiError
+from neva.server.limits import check_messages, check_most
 from neva.server.nvidia import default_tokens, sampling, stops, wants_usage
 from neva.server.reply import Asked, fingerprint, reply
-from neva.server.schemas import OpenAIRequest
+from neva.server.schemas import OpenAIRequest, grammar_of
 from neva.server.settings import Settings
 from neva.server.shapes import CHAT
 
@@ -45,6 +46,9 @@ def how(body: OpenAIRequest, info: EngineInfo) -> Sampling:
         max_tokens=given or default_tokens(info),
         seed=drawn_seed() if body.seed is None else body.seed,
         stop=stops(body.stop),
+        logprobs=bool(body.logprobs),
+        top_logprobs=body.top_logprobs or 0,
+        grammar=grammar_of(body.response_format),
     )
 
 
@@ -56,7 +60,7 @@ def model_card(info: EngineInfo, settings: Settings, created: int) -> dict[str, 
         "created": created,
         "allow_create_engine": False,
         "allow_sampling": True,
-        "allow_logprobs": False,
+        "allow_logprobs": info.top_logprobs is not None,
         "allow_search_indices": False,
         "allow_view": True,
         "allow_fine_tuning": False,
@@ -80,6 +84,8 @@ def model_card(info: EngineInfo, settings: Settings, created: int) -> dict[str, 
             "context": info.context,
             "image_tokens": info.image_tokens,
             "reproducible": info.reproducible,
+            "top_logprobs": info.top_logprobs,
+            "json_schema": info.grammar,
             "aliases": list(settings.aliases),
         },
     }
@@ -92,12 +98,15 @@ def openai_routes(desk: Desk, door: Door) -> APIRouter:
 
     @router.post("/v1/chat/completions", summary="Chat about images, as at OpenAI", responses=CHAT)
     async def chat(body: OpenAIRequest, http: Request) -> Response:
+        check_messages(len(body.messages), settings.limits)
+        check_most("n", body.n, settings.limits.choices)
         images = door.for_request(http)
         shape = Completion(
             served_name(body.model, desk.info, settings),
             fingerprint(desk),
             choices=body.n or 1,
             include_usage=wants_usage(body.stream_options),
+            logprobs=bool(body.logprobs),
         )
         asked = Asked(
             said=lambda: read_messages(body.messages, body.labels, images),

@@ -37,6 +37,7 @@ class Asked:
                 said.conversation,
                 said.images,
                 replace(self.sampling, seed=(self.sampling.seed + choice) % SEEDS),
+                said.owner,
             )
             for choice in range(self.choices)
         ]

@@ -16,21 +16,24 @@ from neva.engine.protocol import Sampling
 from neva.server.content import Door, Images, Said, read_messages
 from neva.server.desk import Desk
 from neva.server.errors import ApiError
+from neva.server.limits import check_messages
 from neva.server.nvidia import default_tokens, sampling
 from neva.server.openai import drawn_seed, served_name
 from neva.server.reply import Asked, reply
 from neva.server.response import Response as ResponseShape
 from neva.server.schemas import (
     INT64,
-    MESSAGES,
     Flag,
     Message,
+    OutputFormat,
     Seed,
     Temperature,
     Text,
     TopP,
+    grammar_of,
     refuse,
 )
+from neva.server.settings import Limits
 from neva.server.shapes import RESPONSE
 from neva.server.store import Store, Stored, StoreError
 
@@ -46,10 +49,16 @@ class Item(Message):
 Metadata = Annotated[dict[Text, Text], Field(max_length=16)]
 
 
+class TextOptions(BaseModel):
+    """The answer's form."""
+
+    format: OutputFormat | None = None
+
+
 class ResponsesRequest(BaseModel):
     """`POST /v1/responses`."""
 
-    input: Text | Annotated[list[Item], Field(min_length=1, max_length=MESSAGES)]
+    input: Text | Annotated[list[Item], Field(min_length=1)]
     model: str | None = None
     instructions: Text | None = None
     previous_response_id: Annotated[str, Field(max_length=80)] | None = None
@@ -60,12 +69,14 @@ class ResponsesRequest(BaseModel):
     top_p: TopP | None = None
     seed: Seed | None = Field(None, description="ours: OpenAI's Responses API has no seed")
     metadata: Metadata | None = None
+    text: TextOptions | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unsupported(cls, data: Any) -> Any:
         if isinstance(data, dict):
             refuse(data)
+            refuse(data, {"top_logprobs": (0,)})
             refuse({"background": data.get("background")}, {"background": (False,)})
         return data
 
@@ -86,8 +97,9 @@ class JsonLines(StreamingResponse):
 class Conversations:
     """What the responses of this server remember."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: Limits) -> None:
         self.store = store
+        self._limits = limits
 
     def messages(self, owner: str, body: ResponsesRequest) -> list[Message]:
         """The whole conversation: instructions, what was said before, what is said now.
@@ -107,8 +119,7 @@ class Conversations:
             for stored in chain:
                 before.extend(Message.model_validate(message) for message in stored.said)
                 before.append(Message(role="assistant", content=text_of(stored.answer)))
-        if len(before) + len(body.said) > MESSAGES:
-            raise ApiError(422, f"the conversation has more than {MESSAGES} messages; begin anew")
+        check_messages(len(before) + len(body.said), self._limits)
         system = [Message(role="system", content=body.instructions)] if body.instructions else []
         every = [*before, *body.said]
         late = [m for m in every if m.role in ("system", "developer")]
@@ -132,7 +143,14 @@ def how(body: ResponsesRequest, desk: Desk) -> Sampling:
         temperature=plain.temperature if body.temperature is None else body.temperature,
         max_tokens=body.max_output_tokens or default_tokens(desk.info),
         seed=drawn_seed() if body.seed is None else body.seed,
+        grammar=grammar_of(body.text.format if body.text else None),
     )
+
+
+def form_of(body: ResponsesRequest) -> dict[str, Any]:
+    """The answer's form as it is given back."""
+    form = body.text.format if body.text else None
+    return {"type": "text"} if form is None else form.model_dump(by_alias=True, exclude_none=True)
 
 
 def shape_of(
@@ -148,6 +166,7 @@ def shape_of(
         "top_p": asked.sampling.top_p,
         "metadata": body.metadata or {},
         "store": keep,
+        "text": {"format": form_of(body)},
     }
 
     async def save(answer: dict[str, Any]) -> None:
@@ -167,7 +186,7 @@ def shape_of(
 def responses_routes(desk: Desk, door: Door, store: Store) -> APIRouter:
     """The Responses API."""
     router = APIRouter(tags=["Responses"])
-    talks = Conversations(store)
+    talks = Conversations(store, desk.settings.limits)
 
     @router.post(
         "/v1/responses",

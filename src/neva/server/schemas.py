@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from neva.engine.grammar import object_grammar, schema_grammar
 from neva.server.errors import ApiError
 
-MESSAGES = 1024
 INT64 = 2**63
 
 
@@ -37,6 +37,9 @@ Seed = Annotated[int, Field(ge=-INT64, lt=INT64, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
+FileId = Annotated[Text, Field(max_length=80)]
+
+
 class ImageUrl(BaseModel):
     """OpenAI's image object; `detail` is accepted and has no effect."""
 
@@ -55,15 +58,53 @@ class ImagePart(BaseModel):
     """An image: a data URI, `data:image/...;asset_id,UUID`, or an allowed http(s) URL."""
 
     type: Literal["image_url", "input_image"]
-    image_url: Text | ImageUrl
+    image_url: Text | ImageUrl | None = None
+    file_id: FileId | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.image_url is None) == (self.file_id is None):
+            raise ValueError("an image needs an image_url or a file_id, not both")
+        return self
 
     @property
-    def url(self) -> str:
-        """The URL, whichever way it was written."""
-        return self.image_url if isinstance(self.image_url, str) else self.image_url.url
+    def url(self) -> str | None:
+        """The URL, whichever way it was written; None for a file."""
+        return self.image_url.url if isinstance(self.image_url, ImageUrl) else self.image_url
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+class ChatFile(BaseModel):
+    """A file's id, or the picture itself as a data URI."""
+
+    file_id: FileId | None = None
+    file_data: Text | None = None
+    filename: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.file_data is None) == (self.file_id is None):
+            raise ValueError("a file needs a file_id or file_data, not both")
+        return self
+
+
+class FilePart(BaseModel):
+    """A picture of the files API."""
+
+    type: Literal["file"]
+    file: ChatFile
+
+    @property
+    def file_id(self) -> str | None:
+        """The file's id, or None if its data is here."""
+        return self.file.file_id
+
+    @property
+    def url(self) -> str | None:
+        """The data URI, or None for an id."""
+        return self.file.file_data
+
+
+Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
 Content = Text | Annotated[list[Part], Field(max_length=4096)]
 
 
@@ -75,7 +116,7 @@ class Message(BaseModel):
     labels: Labels | None = None
 
 
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MESSAGES)]
+Messages = Annotated[list[Message], Field(min_length=1)]
 
 
 class StreamOptions(BaseModel):
@@ -107,8 +148,10 @@ class NvidiaRequest(BaseModel):
 
     messages: Messages
     model: str | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=1024, strict=True)] | None = Field(
-        None, description="1024, or half the model's context where that is less"
+    max_tokens: Annotated[int, Field(ge=1, le=INT64, strict=True)] | None = Field(
+        None,
+        description="1024, or half the model's context where that is less; at most 1024 unless the "
+        "operator says otherwise",
     )
     temperature: Temperature = 0.2
     top_p: TopP = 0.7
@@ -130,16 +173,59 @@ class NvidiaRequest(BaseModel):
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "functions": ([],),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "logit_bias": ({},),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "audio": (),
     "modalities": (["text"],),
-    "response_format": ({"type": "text"},),
 }
 """OpenAI fields that would change the answer, which no engine honours -> harmless values."""
+
+
+class JsonSchema(BaseModel):
+    """OpenAI's named schema; `strict` is always so here."""
+
+    name: Text | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: Flag | None = None
+
+
+class TextFormat(BaseModel):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class ObjectFormat(BaseModel):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class SchemaFormat(BaseModel):
+    """JSON that is valid against a schema (chat completions' form)."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class FlatSchemaFormat(JsonSchema):
+    """JSON that is valid against a schema (the Responses API's form)."""
+
+    type: Literal["json_schema"]
+
+
+ResponseFormat = Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")]
+OutputFormat = Annotated[TextFormat | ObjectFormat | FlatSchemaFormat, Field(discriminator="type")]
+
+
+def grammar_of(form: ResponseFormat | OutputFormat | None) -> str | None:
+    """The grammar that keeps a format; SchemaError (400) if none can."""
+    if isinstance(form, ObjectFormat):
+        return object_grammar()
+    if isinstance(form, SchemaFormat):
+        return schema_grammar(form.json_schema.schema_)
+    return schema_grammar(form.schema_) if isinstance(form, FlatSchemaFormat) else None
 
 
 class OpenAIRequest(BaseModel):
@@ -152,11 +238,16 @@ class OpenAIRequest(BaseModel):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     seed: Seed | None = Field(None, description="without a seed, every answer draws its own")
-    n: Annotated[int, Field(ge=1, le=8, strict=True)] | None = None
+    n: Annotated[int, Field(ge=1, le=INT64, strict=True)] | None = Field(
+        None, description="answers to make; 8 at most unless the operator says otherwise"
+    )
     stop: Stop | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
     labels: Labels | None = None
+    logprobs: Flag | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20, strict=True)] | None = None
+    response_format: ResponseFormat | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -165,6 +256,12 @@ class OpenAIRequest(BaseModel):
         if isinstance(data, dict):
             refuse(data)
         return data
+
+    @model_validator(mode="after")
+    def _top_needs_logprobs(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
 
     @model_validator(mode="after")
     def _options_need_stream(self) -> Self:

@@ -32,11 +32,15 @@ class Limits:
     waiting: int = 64
     """Answers that may wait for a place; one more is answered with 429."""
     answer_seconds: float = 600.0
-    """Longest time for one answer, waiting included; then it ends with what it has."""
+    """Longest time for one answer, once it has its place; then it ends with what it has."""
     send_seconds: float = 30.0
     """A client that stops reading its stream for so long is disconnected."""
     asset_bytes: int = 64 * 1024 * 1024
     """Largest uploaded asset."""
+    file_bytes: int = 20 * 1024 * 1024
+    """Largest file of the files API."""
+    files: int = 256
+    """Most files that one key may keep at once."""
     assets: int = 256
     """Most assets that one key may keep at once."""
 
@@ -64,9 +68,15 @@ class Settings:
     readers: int = 2
     """Threads that decode images and tokenise, so that the event loop never does."""
     data: Path | None = None
-    """Folder of assets and stored responses; None: a temporary one, gone with the server."""
+    """Folder of assets, files and stored responses; None: temporary, gone with the server."""
+    store: str | None = None
+    """A PostgreSQL URL for files and stored responses; None: an SQLite file in `data`."""
+    keep_days: float = 30.0
+    """How long files and responses are kept."""
     otlp: str | None = None
     """An OpenTelemetry collector's URL (OTLP over HTTP), for traces; None: no traces."""
+    share_images: bool = False
+    """Images that one key has sent are quick for all keys, who can so tell that they were sent."""
     limits: Limits = field(default_factory=Limits)
     """What a request may ask."""
 

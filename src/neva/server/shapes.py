@@ -43,12 +43,33 @@ class Said(BaseModel):
     content: str
 
 
+class Logprob(BaseModel):
+    """A token and its log probability before temperature and top_p."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprobs(Logprob):
+    """A token of the answer, and the likeliest in its place."""
+
+    top_logprobs: list[Logprob]
+
+
+class Logprobs(BaseModel):
+    """The answer's tokens."""
+
+    content: list[TokenLogprobs]
+    refusal: None
+
+
 class Choice(BaseModel):
     """One answer."""
 
     index: int
     message: Said
-    logprobs: None
+    logprobs: Logprobs | None
     finish_reason: Literal["stop", "length"]
 
 
@@ -105,10 +126,33 @@ class InputItem(BaseModel):
     content: Content
 
 
+class FileObject(BaseModel):
+    """An uploaded file."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"]
+
+
+class FileList(BaseModel):
+    """Uploaded files."""
+
+    object: Literal["list"]
+    data: list[FileObject]
+    has_more: bool
+    first_id: str | None = None
+    last_id: str | None = None
+
+
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words}
     for status, words in {
-        400: "The body is not JSON",
+        400: "The body is not JSON, or asks for what this engine cannot give",
         401: "A valid API key is needed",
         403: "Not allowed",
         404: "Not found, or not this key's",
@@ -119,6 +163,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         429: "Too much at once; Retry-After tells when to come back",
         500: "A fault of the server",
         503: "The model is loading, or the engine restarted",
+        507: "The store is full",
     }.items()
 }
 STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}

@@ -1,41 +1,27 @@
-"""Stored responses, so that a conversation goes on by an id: SQLite, one file, survives restarts.
+"""Stored responses, so that a conversation goes on by an id and survives restarts.
 
 A response belongs to the key that made it; another key cannot tell that it exists. It is deleted
 when its owner says so or after `keep_days`. All calls block: use them from reading threads.
 """
 
 import json
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neva.errors import NevaError
+from neva.server.database import Database, StoreError, open_database
+
+__all__ = ["Store", "StoreError", "Stored"]
 
 LONGEST_CHAIN = 1024
-BUSY_SECONDS = 1.0
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS response (
-    id TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
-    parent TEXT,
-    created REAL NOT NULL,
-    expires REAL NOT NULL,
-    said TEXT NOT NULL,
-    answer TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS response_owner ON response (owner, created);
-CREATE INDEX IF NOT EXISTS response_expires ON response (expires);
-"""
-
-
-class StoreError(NevaError):
-    """The store cannot be read or written: the disk is full, or the file is damaged."""
-
-    status = 503
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS response (id TEXT PRIMARY KEY, owner TEXT NOT NULL, parent TEXT,"
+    " created REAL NOT NULL, expires REAL NOT NULL, said TEXT NOT NULL, answer TEXT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS response_owner ON response (owner, created)",
+    "CREATE INDEX IF NOT EXISTS response_expires ON response (expires)",
+)
 
 
 @dataclass(frozen=True)
@@ -49,46 +35,45 @@ class Stored:
 
 
 class Store:
-    """The stored responses of one server. `path` None keeps them in memory."""
+    """The stored responses of one server, in a database, a file of its own, or (None) memory."""
 
     def __init__(
-        self, path: Path | None, keep_days: float = 30.0, clock: Callable[[], float] = time.time
+        self,
+        where: Database | Path | None,
+        keep_days: float = 30.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._keep = keep_days * 24 * 3600
         self._clock = clock
-        self._lock = threading.Lock()
+        self._database = open_database(where) if where is None or isinstance(where, Path) else where
         try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch(mode=0o600)
-            self._db = sqlite3.connect(path or ":memory:", BUSY_SECONDS, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._db.executescript(SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"cannot open the store of responses {path}: {error}") from None
+            for statement in SCHEMA:
+                self._database.do(statement)
+        except StoreError:
+            place = where if isinstance(where, Path) else ""
+            raise StoreError(
+                f"cannot use the store of responses {place}: it is damaged, full or no database; "
+                "move it away or mend it"
+            ) from None
+        self._do = self._database.do
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
+        """Close the database."""
+        self._database.close()
 
-    def _do(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """One statement, committed; StoreError without SQLite's own words."""
-        with self._lock:
-            try:
-                with self._db:
-                    return self._db.execute(sql, values).fetchall()
-            except sqlite3.Error:
-                raise StoreError("the store of responses cannot be used now") from None
+    def owners(self) -> list[tuple[str, int]]:
+        """Who keeps how many responses, for the operator."""
+        sql = (
+            "SELECT owner, count(*) FROM response WHERE expires >= ? GROUP BY owner ORDER BY owner"
+        )
+        return [(str(owner), int(count)) for owner, count in self._do(sql, self._clock())]
 
     def save(self, owner: str, stored: Stored) -> None:
         """Keep a response; also forgets what has expired."""
         now = self._clock()
         self._do("DELETE FROM response WHERE expires < ?", now)
         self._do(
-            "INSERT INTO response VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO response VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             *(stored.id, owner, stored.parent, now, now + self._keep),
             *(json.dumps(stored.said), json.dumps(stored.answer)),
         )

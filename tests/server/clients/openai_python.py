@@ -1,8 +1,9 @@
 """openai-python against a server: argv is its URL and a data URI of a picture of 8 x 6 pixels."""
 
+import base64
 import sys
 
-from openai import NotFoundError, OpenAI, UnprocessableEntityError
+from openai import BadRequestError, NotFoundError, OpenAI, UnprocessableEntityError
 from openai.types.chat import ChatCompletion
 
 url, picture = sys.argv[1:3]
@@ -74,4 +75,24 @@ with client.responses.stream(model=model, input="Hi") as events:
 assert kinds[0] == "response.created" and kinds[-1] == "response.completed", kinds
 assert client.responses.retrieve(said.id).output_text == said.output_text
 client.responses.delete(said.id)
+
+pixels = base64.b64decode(picture.partition(",")[2])
+file = client.files.create(file=("a.png", pixels), purpose="vision")
+assert (file.bytes, file.filename, file.status) == (len(pixels), "a.png", "processed"), file
+assert file.id in [one.id for one in client.files.list(purpose="vision")]
+assert client.files.retrieve(file.id) == file
+assert client.files.content(file.id).read() == pixels
+image = {"type": "input_image", "file_id": file.id, "detail": "auto"}
+seen = client.responses.create(model=model, input=[{"role": "user", "content": [image]}])
+assert "(8, 6)" in seen.output_text, seen
+named = [{"role": "user", "content": [{"type": "file", "file": {"file_id": file.id}}]}]
+seen = client.chat.completions.create(model=model, messages=named)
+assert "(8, 6)" in seen.choices[0].message.content, seen
+assert client.files.delete(file.id).deleted
+try:
+    client.chat.completions.create(model=model, messages=asked, logprobs=True)
+except BadRequestError as error:
+    assert "log probabilities" in str(error), error
+else:
+    raise AssertionError("the double has none")
 print("fine")

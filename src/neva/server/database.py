@@ -1,0 +1,142 @@
+"""Where the server's memory lies: an SQLite file, or PostgreSQL by URL. One statement at a time.
+
+Both speak the same SQL here, with `?` for values. All calls block: use them from reading threads.
+A statement is done or not done, never half: a killed server or a full disk leaves whole rows.
+"""
+
+import contextlib
+import importlib
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from neva.errors import NevaError
+
+BUSY_SECONDS = 1.0
+SQLITE_FULL, SQLITE_IOERR = 13, 10
+FULL = "the store is full: delete files or responses, or ask the operator for more room"
+BROKEN = "the store cannot be used now; try again later"
+Rows = list[tuple[Any, ...]]
+
+
+class StoreError(NevaError):
+    """The store cannot be read or written: it is damaged, busy, or its server is gone."""
+
+    status = 503
+
+
+class StoreFullError(StoreError):
+    """Nothing more can be written; what is stored can be read."""
+
+    status = 507
+
+
+class Database(Protocol):
+    """Somewhere to keep rows."""
+
+    def do(self, sql: str, *values: object) -> Rows:
+        """One statement, committed; StoreError without the database's own words."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+def open_database(where: Path | str | None) -> Database:
+    """A PostgreSQL URL, an SQLite file, or (None) memory."""
+    if isinstance(where, str):
+        return PostgresDatabase(where)
+    return SqliteDatabase(where)
+
+
+class SqliteDatabase:
+    """One file, with a log beside it so that a killed process leaves it whole."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._lock = threading.Lock()
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+            self._db = sqlite3.connect(path or ":memory:", BUSY_SECONDS, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA secure_delete=ON")
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"cannot open the store of responses {path}: {error}") from None
+
+    def do(self, sql: str, *values: object) -> Rows:
+        """See `Database`."""
+        with self._lock:
+            try:
+                with self._db:
+                    return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                full = code in (SQLITE_FULL, SQLITE_IOERR)
+                raise (StoreFullError(FULL) if full else StoreError(BROKEN)) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+
+class PostgresDatabase:
+    """One connection, made again when it was lost. Needs psycopg (the extra `postgres`)."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._psycopg: Any = importlib.import_module("psycopg")
+        except ImportError:
+            raise NevaError(
+                "a store in PostgreSQL needs psycopg: pip install 'neva-vlm[postgres]'"
+            ) from None
+        self._url = url
+        self._lock = threading.Lock()
+        try:
+            self._db = self._connected()
+        except self._psycopg.Error:
+            host = (
+                urlsplit(url).hostname or "the default socket"
+            )  # never the URL: it has a password
+            raise StoreError(
+                f"cannot reach PostgreSQL at {host}: is it up, and are name and password right?"
+            ) from None
+
+    def _connected(self) -> Any:
+        return self._psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+
+    def do(self, sql: str, *values: object) -> Rows:
+        """See `Database`."""
+        words = sql.replace("?", "%s").replace(" BLOB", " BYTEA").replace(" REAL", " FLOAT8")
+        errors = self._psycopg.errors
+        with self._lock:
+            try:
+                return self._tried(words, values)
+            except errors.DiskFull:
+                raise StoreFullError(FULL) from None
+            except self._psycopg.Error:
+                raise StoreError(BROKEN) from None
+
+    def _tried(self, words: str, values: tuple[object, ...]) -> Rows:
+        """The statement, a second time if the connection had been lost before the first."""
+        try:
+            return self._rows(words, values)
+        except self._psycopg.OperationalError:
+            if not self._db.closed:
+                raise
+        self._db = self._connected()
+        return self._rows(words, values)
+
+    def _rows(self, words: str, values: tuple[object, ...]) -> Rows:
+        cursor = self._db.execute(words, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        """End the connection."""
+        with self._lock, contextlib.suppress(self._psycopg.Error):
+            self._db.close()
