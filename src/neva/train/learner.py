@@ -15,6 +15,7 @@ from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
+from neva.train.fused import use_fused_layers
 from neva.train.optimizer import MasterAdamW
 from neva.train.quantised import load_quantised
 from neva.train.ranks import Ranks
@@ -46,6 +47,7 @@ class Learner:
         self.model = self._load()
         if self.ranks.device == "cpu":
             use_short_attention(self.model)
+            use_fused_layers(self.model)
         self.model.requires_grad_(False)
         if recipe.lora:
             add_recipes_lora(self.model, recipe)
