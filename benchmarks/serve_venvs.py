@@ -51,7 +51,7 @@ def ready(wants: Wants, folder: Path, build: bool) -> Path:
 
 def refresh(home: Path) -> None:
     """Install this tree anew into our own environment, so that what is measured is what is here."""
-    _pip(home, "install", "--no-deps", "--force-reinstall", str(TREE))
+    _pip(home, "install", str(TREE))
 
 
 def size_mb(home: Path) -> float:

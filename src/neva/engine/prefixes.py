@@ -7,11 +7,14 @@ first; this keeps the same list without the keys and values.
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neva.engine.messages import Picture
 
+Ids = Sequence[int] | NDArray[Any]
 BLOCK = 32  # tokens per KV block of the CPU plugin
 
 
@@ -25,7 +28,7 @@ class PrefixTally:
         self.asked = 0
         self.known = 0
 
-    def ask(self, ids: Sequence[int], pictures: Sequence[Picture]) -> None:
+    def ask(self, ids: Ids, pictures: Sequence[Picture]) -> None:
         """Count a prompt that is sent."""
         with self._lock:
             self.asked += len(ids)
@@ -34,7 +37,7 @@ class PrefixTally:
                     return
                 self.known += BLOCK
 
-    def keep(self, ids: Sequence[int], pictures: Sequence[Picture]) -> None:
+    def keep(self, ids: Ids, pictures: Sequence[Picture]) -> None:
         """A prompt and its answer were computed, as far as `ids` go."""
         with self._lock:
             for chain in self._chains(ids, pictures):
@@ -48,7 +51,7 @@ class PrefixTally:
         with self._lock:
             self._kept.clear()
 
-    def _chains(self, ids: Sequence[int], pictures: Sequence[Picture]) -> list[int]:
+    def _chains(self, ids: Ids, pictures: Sequence[Picture]) -> list[int]:
         """A number for each full block, which stands for it and all before it."""
         numbers, chain, chains = np.asarray(ids, dtype=np.int64), 0, []
         for start in range(0, len(numbers) - BLOCK + 1, BLOCK):
