@@ -3,14 +3,14 @@
 `pytest -m clients tests/server/test_clients.py`; the environments are kept in the user's cache.
 """
 
+import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from echo_engine import EchoEngine
-from server_house import data_uri, png, serving
+from environments import python_with, run
+from server_house import CHAT, NVIDIA, data_uri, png, serving
 
 from neva.cachedir import cache_dir
 
@@ -27,23 +27,6 @@ PYTHON_CLIENTS = [
     ("llama_index_nvidia.py", "llama-index-multi-modal-llms-nvidia", "0.3.0"),
 ]
 NODE_CLIENTS = ("openai@6.49.0", "node-fetch@3.3.2")
-
-
-def run(*command: str | Path, folder: Path | None = None) -> str:
-    done = subprocess.run([str(w) for w in command], capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def python_with(package: str, version: str) -> Path:
-    """The interpreter of an environment that has the package; made on first use."""
-    folder = cache_dir() / "clients" / f"{package}-{version}"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        run(sys.executable, "-m", "venv", folder)
-        run(folder / "bin" / "pip", "install", "-q", f"{package}=={version}")
-        (folder / "complete").touch()
-    return folder / "bin" / "python"
 
 
 @pytest.mark.parametrize(("script", "package", "version"), PYTHON_CLIENTS)
@@ -65,12 +48,22 @@ def test_node_clients() -> None:
     assert said == "fine\n"
 
 
-def test_schemathesis_finds_no_server_error() -> None:
-    """Generated requests, good and bad, over the whole OpenAPI document."""
-    python = python_with("schemathesis", "4.32.5")
-    checks = "not_a_server_error,unsupported_method,content_type_conformance"
-    options = ("--max-time", "60", "--phases", "examples,coverage,fuzzing", "--no-color")
-    with serving(EchoEngine()) as live:
-        schema = f"{live.url}/openapi.json"
-        checks += ",response_schema_conformance,status_code_conformance"
-        run(python.parent / "st", "run", schema, "--checks", checks, *options)
+@pytest.mark.parametrize("path", [CHAT, NVIDIA])
+def test_aiperf(checkpoint: Path, tmp_path: Path, path: str) -> None:
+    """NVIDIA's load tool, streaming with pictures; it reads our metrics too."""
+    aiperf = python_with("aiperf", "0.13.0").parent / "aiperf"
+    engine = EchoEngine(pause=0.002)
+    load = ("--request-count", "6", "--concurrency", "2", "--streaming", "--ui", "none")
+    sizes = ("--image-width-mean", "32", "--image-height-mean", "24", "--image-batch-size", "1")
+    texts = ("--synthetic-input-tokens-mean", "8", "--tokenizer", checkpoint)
+    with serving(engine) as live:
+        where = ("--url", live.url, "--endpoint-type", "chat", "--custom-endpoint", path)
+        out = ("--artifact-dir", tmp_path)
+        run(aiperf, "profile", "-m", "nvidia/neva-22b", *where, *load, *sizes, *texts, *out)
+    said = json.loads((tmp_path / "profile_export_aiperf.json").read_text())
+    assert said["request_count"]["avg"] == 6 and said["error_summary"] == []
+    assert said["num_images"]["avg"] == 1 and said["time_to_first_token"]["count"] == 6
+    assert said["usage_completion_tokens"]["min"] > 1
+    seen = json.loads((tmp_path / "server_metrics_export.json").read_text())
+    assert seen["summary"]["endpoints_successful"] == [f"{live.url}/metrics"]
+    assert {len(stream.request.images) for stream in engine.streams} == {1}

@@ -92,6 +92,7 @@ def test_the_card_with_no_content(real: Live) -> None:
 
 
 def test_a_client_that_leaves_frees_the_engine(real: Live) -> None:
+    before = figure(real, "generation_tokens_total")
     long = body(7, stream=True, max_tokens=400, temperature=0)
     with WEB.stream("POST", real.url + CHAT, json=long, timeout=60) as response:
         lines = response.iter_lines()
@@ -103,6 +104,10 @@ def test_a_client_that_leaves_frees_the_engine(real: Live) -> None:
         quiet.wait(0.02)
     else:
         pytest.fail("the answer went on")
+    left = 'request_finish_total{finished_reason="abort",model_name="tiny"} 1.0'
+    assert left in WEB.get(real.url + "/metrics").text
+    made = figure(real, "generation_tokens_total") - before
+    assert 0 < made < 400, "most of it was never made"
     assert whole(real, 1)["usage"]["completion_tokens"] > 0
 
 
@@ -116,11 +121,22 @@ def test_a_killed_engine_process_is_told_and_comes_back(checkpoint: Path, tmp_pa
             said = {"input": "Hi", "max_output_tokens": 4}
             stored = WEB.post(live.url + "/v1/responses", json=said, timeout=60).json()
             long = body(2, stream=True, max_tokens=450, temperature=0)
-            with WEB.stream("POST", live.url + CHAT, json=long, timeout=60) as response:
+            also = [body(n, max_tokens=450, temperature=0) for n in (3, 4)]
+            with (
+                ThreadPoolExecutor(2) as pool,
+                WEB.stream("POST", live.url + CHAT, json=long, timeout=60) as response,
+            ):
                 lines = response.iter_lines()
                 next(lines)
+                others = [
+                    pool.submit(WEB.post, live.url + NVIDIA, json=b, timeout=120) for b in also
+                ]
                 os.kill(engine.pid, signal.SIGKILL)
                 rest = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+                ends = [other.result() for other in others]
+            for end in ends:  # it was under way, or waited for the next process
+                assert end.status_code in (200, 503), end.text
+                assert end.status_code == 200 or "started again" in end.json()["detail"]
             assert rest[-1]["choices"][0]["finish_reason"] == "error"
             assert "started again" in rest[-1]["error"]["message"]
             assert text_of(whole(live, 1)) == text_of(before)
@@ -129,6 +145,27 @@ def test_a_killed_engine_process_is_told_and_comes_back(checkpoint: Path, tmp_pa
             assert answer.status_code == 200, answer.text
     finally:
         engine.close()
+
+
+def figure(real: Live, name: str) -> float:
+    (line,) = [
+        line for line in WEB.get(real.url + "/metrics").text.splitlines()
+        if line.startswith(f"{name}{{")
+    ]  # fmt: skip
+    return float(line.split()[-1])
+
+
+def test_the_engines_caches_are_told(real: Live) -> None:
+    before = {
+        name: figure(real, name) for name in ("mm_cache_queries_total", "mm_cache_hits_total")
+    }
+    for _ in range(2):
+        whole(real, 11, max_tokens=4)
+    after = {name: figure(real, name) for name in before}
+    assert after["mm_cache_queries_total"] == before["mm_cache_queries_total"] + 2
+    assert after["mm_cache_hits_total"] == before["mm_cache_hits_total"] + 1
+    assert 0 <= figure(real, "prefix_cache_hits_total") < figure(real, "prefix_cache_queries_total")
+    assert 0 <= figure(real, "vllm:kv_cache_usage_perc") <= 1
 
 
 def test_models_tell_the_truth(real: Live) -> None:
