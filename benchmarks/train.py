@@ -302,8 +302,9 @@ def _normalise(square: NDArray[np.uint8], recipe: Any) -> NDArray[np.float32]:
 
 def _samples(job: Job, recipe: Any, parent: Any) -> _Samples:
     """The samples in the order in which our run sees them."""
-    from neva.data.batch import ImageFolder
+    from neva.data.batch import PreparedImages
     from neva.data.samples import Encoding, encode_record
+    from neva.data.stores import Folder
     from neva.train.feed import Feed
 
     feed = Feed.open(recipe, parent, [job.data], job.images)
@@ -320,7 +321,7 @@ def _samples(job: Job, recipe: Any, parent: Any) -> _Samples:
         labels = np.where(by_id[id].encoded.supervised, ids, -100)
         targets.append({"ids": ids, "labels": labels})
     names = [by_id[id].images[0] for id in order]
-    return _Samples(targets, names, ImageFolder(job.images, parent.pixels))
+    return _Samples(targets, names, PreparedImages(Folder(job.images), parent.pixels))
 
 
 def _collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import pytest
 from made_pictures import SIZE, make_pictures
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from neva.data import Encoding, ImageFolder
+from neva.data import Encoding, PreparedImages
+from neva.data.stores import Folder
 from neva.images import PixelRecipe
 from neva.prompts import TEMPLATES
 
@@ -37,5 +38,5 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def folder(pictures: Path) -> ImageFolder:
-    return ImageFolder(pictures, PixelRecipe(SIZE))
+def folder(pictures: Path) -> PreparedImages:
+    return PreparedImages(Folder(pictures), PixelRecipe(SIZE))

@@ -11,7 +11,7 @@ import pytest
 from made_pictures import NAMES
 from numpy.typing import NDArray
 
-from neva.data import BatchStream, Encoding, ImageFolder, Record
+from neva.data import BatchStream, Encoding, PreparedImages, Record
 from neva.data import features as feature_room
 from neva.data.features import FeatureCache, Plan, cache_key
 from neva.errors import DataError
@@ -33,7 +33,7 @@ class Tower:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_cached_is_live(dtype: Any, tmp_path: Path, folder: ImageFolder) -> None:
+def test_cached_is_live(dtype: Any, tmp_path: Path, folder: PreparedImages) -> None:
     cache = FeatureCache(tmp_path, "k" * 64, folder)
     plans: list[Plan] = []
     assert cache.fill(NAMES, Tower(dtype), batch_size=4, announce=plans.append) == []
@@ -51,7 +51,7 @@ def test_cached_is_live(dtype: Any, tmp_path: Path, folder: ImageFolder) -> None
 
 
 def test_a_killed_fill_goes_on(
-    tmp_path: Path, folder: ImageFolder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: PreparedImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feature_room, "SHARD_BYTES", 1)  # a shard after every group
     tower = Tower()
@@ -70,7 +70,9 @@ def test_a_killed_fill_goes_on(
     assert rest.images == len(NAMES) - 4 and cache.missing(NAMES) == []
 
 
-def test_same_pixels_are_computed_once(tmp_path: Path, folder: ImageFolder, pictures: Path) -> None:
+def test_same_pixels_are_computed_once(
+    tmp_path: Path, folder: PreparedImages, pictures: Path
+) -> None:
     shutil.copy(pictures / NAMES[0], pictures / "copy.png")
     cache, tower = FeatureCache(tmp_path, "k", folder), Tower()
     cache.fill([NAMES[0], "copy.png"], tower)
@@ -79,7 +81,7 @@ def test_same_pixels_are_computed_once(tmp_path: Path, folder: ImageFolder, pict
 
 
 def test_changed_missing_and_broken_images(
-    tmp_path: Path, folder: ImageFolder, pictures: Path
+    tmp_path: Path, folder: PreparedImages, pictures: Path
 ) -> None:
     cache = FeatureCache(tmp_path, "k", folder)
     problems = cache.fill([NAMES[0], "corrupt.png", "none.png"], Tower())
@@ -93,7 +95,7 @@ def test_changed_missing_and_broken_images(
     os.utime(pictures / NAMES[0], ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_another_tower_is_refused(tmp_path: Path, folder: ImageFolder) -> None:
+def test_another_tower_is_refused(tmp_path: Path, folder: PreparedImages) -> None:
     key = cache_key("tower", folder)
     assert key != cache_key("another", folder)
     FeatureCache(tmp_path, key, folder).fill(NAMES, Tower())
@@ -103,7 +105,7 @@ def test_another_tower_is_refused(tmp_path: Path, folder: ImageFolder) -> None:
 
 
 def test_a_small_disk_is_refused_before_writing(
-    tmp_path: Path, folder: ImageFolder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, folder: PreparedImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(feature_room.shutil, "disk_usage", lambda path: usage)
@@ -113,7 +115,7 @@ def test_a_small_disk_is_refused_before_writing(
     assert list(cache.folder.iterdir()) == []
 
 
-def test_a_stream_of_features(tmp_path: Path, folder: ImageFolder, encoding: Encoding) -> None:
+def test_a_stream_of_features(tmp_path: Path, folder: PreparedImages, encoding: Encoding) -> None:
     told = Conversation((user(ImageSlot(0), "\nWhat?"), assistant("A")))
     records = [Record(name, (name,), told, 1) for name in NAMES]
     cache = FeatureCache(tmp_path, "k", folder)

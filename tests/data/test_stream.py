@@ -16,7 +16,7 @@ from neva.data import (
     Batch,
     BatchStream,
     Encoding,
-    ImageFolder,
+    PreparedImages,
     Record,
     Row,
     Sample,
@@ -37,7 +37,9 @@ def record(number: int, images: int = 1) -> Record:
 RECORDS = [record(number, images=number % 3) for number in range(23)]
 
 
-def stream(records: Sequence[Record], folder: ImageFolder, encoding: Encoding, **more: Any) -> Any:
+def stream(
+    records: Sequence[Record], folder: PreparedImages, encoding: Encoding, **more: Any
+) -> Any:
     return BatchStream(records, folder, encoding, **{"batch_size": 4, "row_tokens": 200, **more})
 
 
@@ -103,7 +105,7 @@ def test_a_sample_longer_than_a_row() -> None:
     assert len(pack([long, long])) == 1
 
 
-def test_rows_hold_what_the_records_say(folder: ImageFolder, encoding: Encoding) -> None:
+def test_rows_hold_what_the_records_say(folder: PreparedImages, encoding: Encoding) -> None:
     by_id = {r.id: r for r in RECORDS}
     with stream(RECORDS, folder, encoding, epochs=1) as batches:
         seen = 0
@@ -126,7 +128,7 @@ def test_rows_hold_what_the_records_say(folder: ImageFolder, encoding: Encoding)
 
 
 def test_an_epoch_is_every_sample_once_and_epochs_differ(
-    folder: ImageFolder, encoding: Encoding
+    folder: PreparedImages, encoding: Encoding
 ) -> None:
     with stream(RECORDS, folder, encoding, epochs=3) as batches:
         ids = [id for batch in batches for id in sorted(batch.sample_ids)]
@@ -141,7 +143,7 @@ def test_an_epoch_is_every_sample_once_and_epochs_differ(
     ]
 
 
-def test_seed_and_shuffle(folder: ImageFolder, encoding: Encoding) -> None:
+def test_seed_and_shuffle(folder: PreparedImages, encoding: Encoding) -> None:
     def order(**more: Any) -> list[str]:
         with stream(RECORDS, folder, encoding, epochs=1, batch_size=1, **more) as batches:
             return [id for batch in batches for id in batch.sample_ids]
@@ -151,7 +153,7 @@ def test_seed_and_shuffle(folder: ImageFolder, encoding: Encoding) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 3, 6, 9])
-def test_resumed_is_uninterrupted(stop: int, folder: ImageFolder, encoding: Encoding) -> None:
+def test_resumed_is_uninterrupted(stop: int, folder: PreparedImages, encoding: Encoding) -> None:
     with stream(RECORDS, folder, encoding, epochs=2, seed=5) as batches:
         whole = list(batches)
     with stream(RECORDS, folder, encoding, epochs=2, seed=5) as batches:
@@ -166,7 +168,7 @@ def test_resumed_is_uninterrupted(stop: int, folder: ImageFolder, encoding: Enco
 
 @pytest.mark.parametrize("worlds", [(1, 3), (3, 1), (2, 4)])
 def test_another_number_of_ranks_loses_and_repeats_nothing(
-    worlds: tuple[int, int], folder: ImageFolder, encoding: Encoding
+    worlds: tuple[int, int], folder: PreparedImages, encoding: Encoding
 ) -> None:
     before, after = worlds
 
@@ -188,7 +190,7 @@ def test_another_number_of_ranks_loses_and_repeats_nothing(
 
 
 def test_broken_samples_are_skipped_counted_and_named(
-    folder: ImageFolder, encoding: Encoding, pictures: Path
+    folder: PreparedImages, encoding: Encoding, pictures: Path
 ) -> None:
     broken = [
         dataclasses.replace(record(0), id="corrupt", images=("corrupt.png",)),
@@ -204,14 +206,14 @@ def test_broken_samples_are_skipped_counted_and_named(
     assert "does not exist" in problems["missing"] and "no answer" in problems["silent"]
 
 
-def test_a_batch_of_broken_samples_has_no_rows(folder: ImageFolder, encoding: Encoding) -> None:
+def test_a_batch_of_broken_samples_has_no_rows(folder: PreparedImages, encoding: Encoding) -> None:
     broken = dataclasses.replace(record(0), images=("none.png",))
     with stream([broken], folder, encoding, epochs=2) as batches:
         [batch] = batches
     assert batch.rows == () and len(batch.problems) == 2 and batch.targets == 0
 
 
-def test_resuming_other_data_is_refused(folder: ImageFolder, encoding: Encoding) -> None:
+def test_resuming_other_data_is_refused(folder: PreparedImages, encoding: Encoding) -> None:
     with stream(RECORDS, folder, encoding) as batches:
         state = batches.state_dict()
     for records, seed in ((RECORDS[1:], 0), (RECORDS, 1)):
@@ -220,7 +222,7 @@ def test_resuming_other_data_is_refused(folder: ImageFolder, encoding: Encoding)
 
 
 def test_an_endless_stream_reads_only_a_little_ahead(
-    folder: ImageFolder, encoding: Encoding
+    folder: PreparedImages, encoding: Encoding
 ) -> None:
     read: list[str] = []
 
@@ -237,6 +239,6 @@ def test_an_endless_stream_reads_only_a_little_ahead(
 def test_images_without_a_folder(encoding: Encoding) -> None:
     with BatchStream([record(1)], None, encoding, 1, epochs=1) as batches:
         [batch] = batches
-    assert "give their folder" in batch.problems[0].sentence
+    assert "give their place" in batch.problems[0].sentence
     with pytest.raises(DataError, match="no records"):
         BatchStream([], None, encoding, 1)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from neva.data.batch import ImageFolder
+from neva.data.batch import PreparedImages
+from neva.data.stores import Folder
 from neva.data.samples import Encoding, Sample, encode_record
 from neva.model import Checkpoint, read_tensors
 from neva.model.arrays import as_array
@@ -85,7 +86,7 @@ def batches(recipe: Recipe, parent: Checkpoint, data: Path, pictures: Path) -> l
 
 
 def padded(samples: list[Sample], parent: Checkpoint, pictures: Path) -> dict[str, torch.Tensor]:
-    folder = ImageFolder(pictures, parent.pixels)
+    folder = PreparedImages(Folder(pictures), parent.pixels)
     squares = [folder(name).square for sample in samples for name in sample.images]
     ids = [torch.tensor(sample.encoded.ids) for sample in samples]
     labels = [

@@ -1,27 +1,32 @@
 """`neva cache`: compute the frozen CLIP's features of a data set before a run needs them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from neva.data.records import Record, scan_records
+from neva.commands.check import progress_bar, read_entries
+from neva.commands.pretrain import DATA, IMAGES
+from neva.data import Dataset, Record, find_datasets
+from neva.data.datasets import open_stores
+from neva.data.stores import ImageStore
 from neva.errors import DataError, NevaError
 from neva.train.recipe import Precision
 
 CHECKPOINT = typer.Argument(help="The checkpoint whose vision tower looks.")
-DATA = typer.Option("--data", help="Training file; may be repeated.")
-IMAGES = typer.Option("--images", help="Folder that the records' image names start from.")
 PRECISION = typer.Option("--precision", help="What training will compute in: bf16 or fp32.")
 BATCH = typer.Option("--batch-size", help="Images at a time.", min=1)
+WORKERS = typer.Option("--workers", help="Threads that decode images.", min=1)
 
 
 def cache(
     checkpoint: Annotated[Path, CHECKPOINT],
-    data: Annotated[list[Path], DATA],
-    images: Annotated[Path, IMAGES],
+    data: Annotated[list[str], DATA],
+    images: Annotated[list[str] | None, IMAGES] = None,
     precision: Annotated[str, PRECISION] = "bf16",
     batch_size: Annotated[int, BATCH] = 32,
+    workers: Annotated[int, WORKERS] = 2,
 ) -> None:
     """Cache the features that pretrain and finetune would compute; says the disk space first.
 
@@ -31,21 +36,35 @@ def cache(
     """
     if precision not in ("bf16", "fp32"):
         raise NevaError(f"--precision is {precision!r}: use bf16 or fp32.")
-    if not images.is_dir():
-        raise DataError(f"{images}: no such folder; give the images' folder with --images.")
-    entries = [entry for path in data for entry in scan_records(path)]
-    names = [name for entry in entries if isinstance(entry, Record) for name in entry.images]
-    problems = _fill(
-        checkpoint, images, names, "fp32" if precision == "fp32" else "bf16", batch_size
-    )
+    datasets = find_datasets(data, images)
+    wanted = names_by_store(datasets)
+    if not wanted:
+        raise DataError("the data has no images, or no place is given for them with --images")
+    chosen: Precision = "fp32" if precision == "fp32" else "bf16"
+    problems = _fill(checkpoint, wanted, chosen, batch_size, workers)
     for sentence in problems:
         typer.echo(sentence)
     if problems:
         raise typer.Exit(1)
 
 
+def names_by_store(datasets: Sequence[Dataset]) -> list[tuple[ImageStore, list[str]]]:
+    """Every image store, and the names that records have in it."""
+    stores = open_stores(datasets)
+    found: dict[int, tuple[ImageStore, list[str]]] = {}
+    for entry in read_entries(datasets):
+        store = stores[entry.dataset]
+        if store is not None and isinstance(entry, Record) and entry.images:
+            found.setdefault(id(store), (store, []))[1].extend(entry.images)
+    return list(found.values())
+
+
 def _fill(
-    checkpoint: Path, images: Path, names: list[str], precision: Precision, batch_size: int
+    checkpoint: Path,
+    wanted: Sequence[tuple[ImageStore, list[str]]],
+    precision: Precision,
+    batch_size: int,
+    workers: int,
 ) -> list[str]:
     """Fill the cache; a sentence for every image that cannot be read."""
     import torch  # only now: what is wrong with the files is told without it
@@ -59,10 +78,23 @@ def _fill(
     parent = Checkpoint.open(checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(parent, device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    problems: list[str] = []
 
     def say(sentence: str) -> None:
         typer.echo(sentence, err=True)
 
-    cached, problems = cached_features(model, parent, images, names, say, batch_size)
-    say(f"{len(cached):,} images in {cached.folder}")
-    return [problem.sentence for problem in problems]
+    for store, names in wanted:
+        with progress_bar("Caching") as progress:
+            filled = cached_features(
+                model,
+                parent,
+                store,
+                names,
+                say,
+                batch_size=batch_size,
+                workers=workers,
+                progress=progress,
+            )
+        problems.extend(filled.broken.values())
+        say(f"{len(filled.cache):,} images in {filled.cache.folder}")
+    return problems

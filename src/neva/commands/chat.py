@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from neva.commands.talk import Talk, put
+from neva.commands.terms import with_terms
 from neva.engine import open_engine
 from neva.engine.protocol import Chunk, Engine, Request, Sampling
 from neva.images import RGBImage, read_image
@@ -46,7 +47,8 @@ def chat(
     console = Console(stderr=True, highlight=False)
     start = time.perf_counter()
     with console.status("Opening the model ..."):
-        opened = open_engine(Checkpoint.open(model or default_checkpoint()), engine, precision)
+        checkpoint = with_terms(Checkpoint.open(model or default_checkpoint()))
+        opened = open_engine(checkpoint, engine, precision)
     with closing(opened):
         most = max_tokens or min(Sampling.max_tokens, max(1, opened.info.context // 2))
         sampling = Sampling(temperature, top_p, most, seed)

@@ -1,7 +1,7 @@
 """`neva check`: is this training data whole? Every problem, before a run and not in the middle."""
 
 import json as json_format
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -10,27 +10,27 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neva.data import Encoding, Flaw, Record, scan_records
+from neva.commands.pretrain import DATA, IMAGES
+from neva.data import Dataset, Encoding, Flaw, Record, find_datasets, scan_records
 from neva.data.check import CheckReport
 from neva.data.check import check as check_entries
+from neva.data.datasets import open_stores
 from neva.errors import DataError
 from neva.model import Checkpoint
 from neva.prompts import TEMPLATES
 
 SHOWN = 20
 
-DATA = typer.Option("--data", help="Training file, LLaVA's JSON or JSON lines; may be repeated.")
-IMAGES = typer.Option("--images", help="Folder that the records' image names start from.")
 MODEL = typer.Option("--model", help="Checkpoint whose tokenizer and template count the tokens.")
 TEMPLATE = typer.Option("--template", help="With --model: another template (plain for stage 1).")
 LENGTH = typer.Option("--max-length", min=1, help="With --model: longest sample in tokens.")
 JSON = typer.Option("--json", help="Write the whole report here.")
-WORKERS = typer.Option("--workers", min=1, help="Threads that decode images.")
+WORKERS = typer.Option("--workers", min=1, help="Threads that decode images and count tokens.")
 
 
 def check(
-    data: Annotated[list[Path], DATA],
-    images: Annotated[Path | None, IMAGES] = None,
+    data: Annotated[list[str], DATA],
+    images: Annotated[list[str] | None, IMAGES] = None,
     model: Annotated[Path | None, MODEL] = None,
     template: Annotated[str | None, TEMPLATE] = None,
     max_length: Annotated[int, LENGTH] = 2048,
@@ -43,9 +43,14 @@ def check(
     """
     check_places(json)
     encoding = open_encoding(model, template, max_length)
-    entries = read_entries(data)
+    datasets = find_datasets(data, images)
+    entries = read_entries(datasets)
+    stores = open_stores(datasets)
+    names = [one.name for one in datasets]
     with progress_bar("Checking") as progress:
-        report = check_entries(entries, images, encoding, workers=workers, progress=progress)
+        report = check_entries(
+            entries, stores, encoding, names=names, workers=workers, progress=progress
+        )
     if json is not None:
         json.write_text(json_format.dumps(report.to_json(), indent=1), encoding="utf-8")
     typer.echo(describe(report))
@@ -60,9 +65,11 @@ def check_places(*places: Path | None) -> None:
             raise DataError(f"{place.absolute().parent} does not exist; make that folder first")
 
 
-def read_entries(data: list[Path]) -> list[Record | Flaw]:
-    """The records of all files, and what is wrong with the others."""
-    return [entry for path in data for entry in scan_records(path)]
+def read_entries(datasets: Sequence[Dataset]) -> list[Record | Flaw]:
+    """The records of all data sets, and what is wrong with the others."""
+    return [
+        entry for place, one in enumerate(datasets) for entry in scan_records(Path(one.path), place)
+    ]
 
 
 def open_encoding(model: Path | None, template: str | None, max_length: int) -> Encoding | None:
@@ -108,6 +115,9 @@ def describe(report: CheckReport) -> str:
             f"{told.tokens:,} tokens, {share:.1f}% of them learned; longest sample "
             f"{told.longest:,}; {told.cut:,} samples are cut"
         )
+    if len(report.datasets) > 1:
+        for one in report.datasets:
+            lines.append(f"{one.name}: {one.records:,} records, {one.broken:,} broken")
     for problem in report.problems[:SHOWN]:
         lines.append(f"  {problem.sample}: {problem.sentence}")
     if len(report.problems) > SHOWN:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from neva.commands.terms import with_terms
 from neva.errors import CheckpointError
 from neva.model import Checkpoint
 
@@ -40,7 +41,7 @@ def export(
         raise CheckpointError(
             f"There is no export format {format!r}; choose one of: {', '.join(FORMATS)}."
         )
-    source = Checkpoint.open(checkpoint, template)
+    source = with_terms(Checkpoint.open(checkpoint, template))
     if adapter is None:
         from neva.model.rewrite import rewrite
 

@@ -11,9 +11,9 @@ from neva.commands.training import train
 @with_recipe_options("finetune")
 def finetune(
     checkpoint: Annotated[Path, CHECKPOINT],
-    data: Annotated[list[Path], DATA],
+    data: Annotated[list[str], DATA],
     output: Annotated[Path, OUT],
-    images: Annotated[Path | None, IMAGES] = None,
+    images: Annotated[list[str] | None, IMAGES] = None,
     recipe: Annotated[str | None, RECIPE] = None,
     resume: Annotated[bool, RESUME] = False,
     licence: Annotated[list[str] | None, LICENCE] = None,

@@ -9,11 +9,22 @@ from neva.commands.recipe_options import with_recipe_options
 from neva.commands.training import train
 
 CHECKPOINT = typer.Argument(help="A checkpoint directory, made by `neva compose`.")
-DATA = typer.Option("--data", help="Training file in LLaVA's JSON; give it again to add files.")
-IMAGES = typer.Option("--images", help="Folder that the records' image names start from.")
+DATA = typer.Option(
+    "--data",
+    help="FILE[:WEIGHT] in LLaVA's JSON, WebDataset shards, or a mix file; give it again to add.",
+    metavar="FILE[:WEIGHT]",
+)
+IMAGES = typer.Option(
+    "--images",
+    help="Where image names start from: a folder, a .tar or .zip (read without unpacking), "
+    "shards-{000..009}.tar; PREFIX=PLACE for names under PREFIX/; may be repeated.",
+    metavar="[PREFIX=]PLACE",
+)
 OUT = typer.Option("--output", "-o", help="Run folder; the checkpoint will be in RUN/final.")
 RECIPE = typer.Option("--recipe", help="Start from a published recipe; `neva plan` lists them.")
-LICENCE = typer.Option("--licence", help="Licence of the data, kept in the checkpoint's neva.json.")
+LICENCE = typer.Option(
+    "--licence", help="Licence of the data, kept in the checkpoint's neva.json; one, or one a file."
+)
 PROBE = typer.Option("--probe", help="JSON list of {image, question, answer} to ask as it learns.")
 RESUME = typer.Option("--resume", help="Go on with the run in the folder, exactly where it was.")
 
@@ -21,9 +32,9 @@ RESUME = typer.Option("--resume", help="Go on with the run in the folder, exactl
 @with_recipe_options("pretrain")
 def pretrain(
     checkpoint: Annotated[Path, CHECKPOINT],
-    data: Annotated[list[Path], DATA],
+    data: Annotated[list[str], DATA],
     output: Annotated[Path, OUT],
-    images: Annotated[Path | None, IMAGES] = None,
+    images: Annotated[list[str] | None, IMAGES] = None,
     recipe: Annotated[str | None, RECIPE] = None,
     resume: Annotated[bool, RESUME] = False,
     licence: Annotated[list[str] | None, LICENCE] = None,

@@ -9,8 +9,10 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from neva.commands.terms import with_terms
 from neva.engine import open_engine
 from neva.engine.protocol import Engine
+from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
 from neva.server.app import create_app
 from neva.server.auth import Keys
@@ -86,7 +88,8 @@ def serve(
     log_to_stderr(log.value)
 
     def open_it() -> Engine:
-        return open_engine(model or default_checkpoint(), engine, precision)
+        checkpoint = with_terms(Checkpoint.open(model or default_checkpoint()))
+        return open_engine(checkpoint, engine, precision)
 
     run(settings, open_it)
 

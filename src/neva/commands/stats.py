@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from neva.commands.check import check_places, open_encoding, progress_bar, read_entries
-from neva.data import Record
+from neva.commands.pretrain import DATA
+from neva.data import Record, find_datasets
 from neva.data.stats import Stats, measure
 
-DATA = typer.Option("--data", help="Training file, LLaVA's JSON or JSON lines; may be repeated.")
 MODEL = typer.Option("--model", help="Checkpoint whose tokenizer and template count the tokens.")
 TEMPLATE = typer.Option("--template", help="Another template than the checkpoint's.")
 LENGTH = typer.Option("--max-length", min=1, help="Longest sample in tokens; longer are cut.")
@@ -19,7 +19,7 @@ JSON = typer.Option("--json", help="Write the numbers here.")
 
 
 def stats(
-    data: Annotated[list[Path], DATA],
+    data: Annotated[list[str], DATA],
     model: Annotated[Path, MODEL],
     template: Annotated[str | None, TEMPLATE] = None,
     max_length: Annotated[int, LENGTH] = 2048,
@@ -33,7 +33,7 @@ def stats(
     check_places(plot, json)
     encoding = open_encoding(model, template, max_length)
     assert encoding is not None  # --model is required
-    records = [entry for entry in read_entries(data) if isinstance(entry, Record)]
+    records = [entry for entry in read_entries(find_datasets(data)) if isinstance(entry, Record)]
     with progress_bar("Counting") as progress:
         found = measure(records, encoding, progress)
     if json is not None:

@@ -18,8 +18,8 @@ from neva.train.recipes import recipe as published
 def train(
     stage: Stage,
     checkpoint: Path,
-    data: list[Path],
-    images: Path | None,
+    data: list[str],
+    images: list[str] | None,
     output: Path,
     name: str | None,
     resume: bool,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +9,8 @@ from numpy.typing import NDArray
 
 from neva.data.packing import Pack, pack
 from neva.data.samples import Sample
-from neva.images import Limits, PixelRecipe, read_image
+from neva.data.stores import ImageStore
+from neva.images import Limits, PixelRecipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +33,16 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
-class ImageFolder:
-    """Pictures read and prepared from files under `path`."""
+class PreparedImages:
+    """Pictures out of a store, read and made into squares."""
 
-    path: Path
+    store: ImageStore
     recipe: PixelRecipe
     limits: Limits = Limits()  # noqa: RUF009
 
     def __call__(self, name: str) -> Picture:
         """The square of an image. Raises ImageError, naming the file."""
-        image = read_image(self.path / name, self.limits)
+        image = self.store.read(name, self.limits)
         return Picture(image.digest, self.recipe.square(image))
 
 
@@ -54,6 +54,8 @@ class Problem:
     sentence: str
     file: str | None = None
     """The image at fault, by its name in the record."""
+    record: int = -1
+    """Its place among the stream's records."""
 
 
 @dataclass(frozen=True, eq=False)

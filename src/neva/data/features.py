@@ -1,14 +1,18 @@
 """A cache of the frozen tower's features on disk, so that later epochs and runs skip CLIP.
 
-Shards are safetensors files, complete as soon as they have their name; whatever was cached when a
-run was killed is there when it goes on. A feature is found by the digest of its image; the name,
+Shards are safetensors files, complete as soon as they have their name. One is written when it is
+big enough or a minute has passed, so a kill loses a minute's work at most, and several processes
+may fill one cache. A feature is found by the digest of its image; the name,
 size and time of the file are kept too, so that training need not decode an image to find it. The
 cache belongs to a `key` (the tower's weights and the preprocessing) and is never used for another.
 """
 
 import json
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -20,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from neva.data.batch import ImageFolder, Picture, Problem
+from neva.data.batch import Picture, PreparedImages, Problem
+from neva.data.stores import Stamp
 from neva.errors import DataError, ImageError
 
 SHARD_BYTES = 512 * 2**20
+SHARD_SECONDS = 60.0  # a shard is not kept in memory for longer
 OPEN_SHARDS = 64  # memory maps at once, well below the usual limit of open files
 
 Compute = Callable[[NDArray[np.uint8]], NDArray[Any]]
@@ -43,41 +49,38 @@ class Plan:
     folder: Path
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a name's feature lies, and the file it was made from."""
-
-    digest: str
-    size: int
-    time_ns: int
-
-
-def cache_key(tower: str, folder: ImageFolder) -> str:
+def cache_key(tower: str, images: PreparedImages) -> str:
     """The key of features of the tower with this identity (a hash) on images prepared so."""
-    return sha256(f"{tower}\n{folder.recipe.key}".encode()).hexdigest()
+    return sha256(f"{tower}\n{images.recipe.key}".encode()).hexdigest()
 
 
 class FeatureCache:
     """Pictures with features, by the name in the record; `fill` adds what is missing."""
 
-    def __init__(self, root: Path, key: str, images: ImageFolder) -> None:
+    def __init__(self, root: Path, key: str, images: PreparedImages) -> None:
         self.folder, self.key, self.images = root / key[:16], key, images
-        self._places: dict[str, _Place] = {}
+        self._digests: dict[tuple[str, Stamp], str] = {}  # (name, its file's stamp) -> digest
         self._rows: dict[str, tuple[Path, int]] = {}  # digest -> shard, row
         self._map = lru_cache(maxsize=OPEN_SHARDS)(_map)
+        self._learnt: set[Path] = set()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Take in shards that other processes have finished."""
         for shard in sorted(self.folder.glob("features-*.safetensors")):
-            self._learn(shard)
+            if shard not in self._learnt:
+                self._learn(shard)
 
     def __call__(self, name: str) -> Picture:
         """The cached feature (P, Dv) of an image. Raises DataError if it is not there."""
-        place = self._known(name)
-        if place is None:
+        digest = self._known(name)
+        if digest is None:
             raise DataError(
-                f"{self.images.path / name} has no features in the cache (it is new, changed or "
-                "broken); fill the cache again"
+                f"{self.images.store.where(name)} has no features in the cache (it is new, changed "
+                "or broken); fill the cache again"
             )
-        shard, row = self._rows[place.digest]
-        return Picture(place.digest, features=np.array(self._map(shard)[row]))
+        shard, row = self._rows[digest]
+        return Picture(digest, features=np.array(self._map(shard)[row]))
 
     def __len__(self) -> int:
         """Different images in the cache."""
@@ -93,63 +96,81 @@ class FeatureCache:
         compute: Compute,
         *,
         batch_size: int = 32,
+        workers: int = 2,
         announce: Callable[[Plan], None] = lambda plan: None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Problem]:
         """Compute and store what is missing; images that cannot be read come back as problems.
 
-        `announce` is told the size before anything is written. Raises DataError if the disk is too
-        small. May be called again after a kill: finished shards count.
+        `announce` is told the size before anything is written. `workers` threads decode the images
+        of the next batch while one is computed. Raises DataError if the disk is too small. May be
+        called again after a kill: finished shards count.
         """
         wanted = self.missing(names)
         problems: list[Problem] = []
         shard = _Shard()
         announced = False
         done = 0
-        for group in _groups(wanted, batch_size):
-            read = self._read(group, shard, problems)
-            if read:
-                features = compute(np.stack([square for _, square in read]))
-                if not announced:
-                    self._announce(features, len(wanted) - done, announce)
-                    announced = True
-                shard.add([digest for digest, _ in read], features)
-            done += len(group)
-            progress(done, len(wanted))
-            if shard.bytes >= SHARD_BYTES:
-                self._write(shard)
-                shard = _Shard()
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for group in self._ahead(pool, wanted, batch_size):
+                read = self._fresh(group, shard, problems)
+                if read:
+                    features = compute(np.stack(list(read.values())))
+                    if not announced:
+                        self._announce(features, len(wanted) - done, announce)
+                        announced = True
+                    shard.add(list(read), features)
+                done += len(group)
+                progress(done, len(wanted))
+                if shard.full:
+                    self._write(shard)
+                    shard = _Shard()
         if shard.places:
             self._write(shard)
         return problems
 
-    def _known(self, name: str) -> _Place | None:
-        place = self._places.get(name)
-        if place is None:
-            return None
-        try:
-            stat = (self.images.path / name).stat()
-        except OSError:
-            return None
-        return place if (stat.st_size, stat.st_mtime_ns) == (place.size, place.time_ns) else None
+    def _known(self, name: str) -> str | None:
+        """The digest of a picture whose features are cached."""
+        stamp = self.images.store.stamp(name)
+        return None if stamp is None else self._digests.get((name, stamp))
 
-    def _read(
-        self, names: Sequence[str], shard: "_Shard", problems: list[Problem]
-    ) -> list[tuple[str, NDArray[np.uint8]]]:
-        """(digest, square) of the images that are not cached under another name."""
+    def _ahead(
+        self, pool: ThreadPoolExecutor, names: Sequence[str], size: int
+    ) -> Iterator[list[tuple[str, "Picture | ImageError"]]]:
+        """Groups of pictures, or what is wrong with them, the next one being read meanwhile."""
+        groups = [names[start : start + size] for start in range(0, len(names), size)]
+        waiting: list[Future[Picture | ImageError]] = []
+        for number, group in enumerate(groups):
+            mine = waiting or [pool.submit(self._try, name) for name in group]
+            following = groups[number + 1] if number + 1 < len(groups) else []
+            waiting = [pool.submit(self._try, name) for name in following]
+            yield [(name, future.result()) for name, future in zip(group, mine, strict=True)]
+
+    def _try(self, name: str) -> "Picture | ImageError":
+        try:
+            return self.images(name)
+        except ImageError as error:
+            return error
+
+    def _fresh(
+        self,
+        group: Sequence[tuple[str, "Picture | ImageError"]],
+        shard: "_Shard",
+        problems: list[Problem],
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Digest -> square of the images that are not cached under another name."""
         fresh: dict[str, NDArray[np.uint8]] = {}
-        for name in names:
-            try:
-                picture = self.images(name)
-            except ImageError as error:
-                problems.append(Problem(name, str(error), name))
+        for name, picture in group:
+            stamp = self.images.store.stamp(name)
+            if isinstance(picture, ImageError) or stamp is None:
+                why = str(picture) if isinstance(picture, ImageError) else f"{name} has vanished"
+                problems.append(Problem(name, why, name))
                 continue
-            stat = (self.images.path / name).stat()
-            shard.places[name] = _Place(picture.digest, stat.st_size, stat.st_mtime_ns)
+            shard.places[name] = picture.digest, stamp
             if picture.digest not in self._rows and picture.digest not in shard.digests:
                 assert picture.square is not None
                 fresh[picture.digest] = picture.square
-        return list(fresh.items())
+        return fresh
 
     def _announce(
         self, features: NDArray[Any], images: int, announce: Callable[[Plan], None]
@@ -166,8 +187,9 @@ class FeatureCache:
 
     def _write(self, shard: "_Shard") -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(p.stem[9:]) for p in self.folder.glob("features-*")), default=-1)
-        final = self.folder / f"features-{number:05d}.safetensors"
+        before = [int(file.stem.split("-")[1]) for file in self.folder.glob("features-*")]
+        name = f"features-{1 + max(before, default=-1):05d}-{secrets.token_hex(4)}"
+        final = self.folder / f"{name}.safetensors"
         aside = final.with_suffix(".writing")
         shard.save(aside, self.key)
         aside.rename(final)
@@ -181,17 +203,25 @@ class FeatureCache:
         for row, digest in enumerate(json.loads(told["digests"])):
             self._rows[digest] = path, row
         for name, (digest, size, time_ns) in json.loads(told["names"]).items():
-            self._places[name] = _Place(digest, size, time_ns)
+            self._digests[name, (size, time_ns)] = digest
+        self._learnt.add(path)
 
 
 class _Shard:
     """Features gathered for one file."""
 
     def __init__(self) -> None:
-        self.places: dict[str, _Place] = {}
+        self.places: dict[str, tuple[str, Stamp]] = {}  # name -> digest, stamp
         self.digests: dict[str, None] = {}
         self.features: list[NDArray[Any]] = []
         self.bytes = 0
+        self.begun = time.monotonic()
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to write it."""
+        late = bool(self.places) and time.monotonic() - self.begun > SHARD_SECONDS
+        return late or self.bytes >= SHARD_BYTES
 
     def add(self, digests: Sequence[str], features: NDArray[Any]) -> None:
         if features.ndim != 3 or len(features) != len(digests):
@@ -202,7 +232,7 @@ class _Shard:
 
     def save(self, path: Path, key: str) -> None:
         whole = np.concatenate(self.features) if self.features else np.zeros((0, 0, 0), np.float32)
-        places = {name: (p.digest, p.size, p.time_ns) for name, p in self.places.items()}
+        places = {name: (digest, *stamp) for name, (digest, stamp) in self.places.items()}
         bits = whole.view(np.uint16) if whole.dtype == ml_dtypes.bfloat16 else whole
         told = {
             "key": key,
@@ -211,11 +241,6 @@ class _Shard:
             "names": json.dumps(places),
         }
         save_file({"features": np.ascontiguousarray(bits)}, path, metadata=told)
-
-
-def _groups(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), size):
-        yield names[start : start + size]
 
 
 def _header(path: Path) -> Mapping[str, Any]:

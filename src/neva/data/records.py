@@ -1,16 +1,20 @@
-"""Files -> records: LLaVA's JSON list, or JSON lines (LLaVA's, or NeVA's with `<img>` tags).
+"""Files -> records: LLaVA's JSON list, JSON lines (LLaVA's, or NeVA's with `<img>` tags), shards.
 
 Reading is strict about what a record means and kind about how it is written. What cannot be read is
 a `Flaw` with the record's id and a sentence, so that `neva check` can list all of them at once.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from neva.data.archives import Archive
+from neva.data.stores import open_archives
 from neva.data.turns import Unusable, conversation_of
+from neva.data.webdataset import shard_samples, shard_sha256
 from neva.errors import DataError
 from neva.prompts import Conversation
 
@@ -21,10 +25,12 @@ class Record:
 
     id: str
     images: tuple[str, ...]
-    """File names relative to the images folder."""
+    """Names in the place of the images."""
     conversation: Conversation
     line: int
-    """Where it stands, from 1: line of a file of lines, else number in the list."""
+    """Where it stands, from 1: line of a file of lines, else number in the list or shards."""
+    dataset: int = 0
+    """Of which data set of the run it is."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Flaw:
     id: str
     line: int
     sentence: str
+    dataset: int = 0
 
 
 def read_records(path: Path) -> list[Record]:
@@ -46,24 +53,52 @@ def read_records(path: Path) -> list[Record]:
     return records
 
 
-def scan_records(path: Path) -> list[Record | Flaw]:
-    """All records of a training file, unusable ones as flaws.
+def scan_records(path: Path, dataset: int = 0) -> list[Record | Flaw]:
+    """All records of a training file or of WebDataset shards, unusable ones as flaws.
 
-    Raises DataError if the file itself is unusable: missing, empty, not UTF-8, broken JSON.
+    `dataset` is noted in every entry. Raises DataError if the file itself is unusable: missing,
+    empty, not UTF-8, broken JSON.
     """
-    text = _text(path)
-    lines = _is_lines(text, path)
-    entries: list[Record | Flaw] = []
-    for line, raw in _objects(text, path, lines):
-        id = _id(raw, line)
-        try:
-            images, conversation = conversation_of(raw, tags=lines)
-            entries.append(Record(id, tuple(map(_name, images)), conversation, line))
-        except Unusable as unusable:
-            entries.append(Flaw(id, line, str(unusable)))
+    opened = open_archives(str(path))
+    entries = _of_shards(opened[0], dataset) if opened else _of_text(path, dataset)
     if not entries:
         raise DataError(f"{path} holds no records; check that it is the training file")
     return entries
+
+
+def data_sha256(path: Path) -> str:
+    """The identity of a training file: of its bytes; of shards, of their texts and names."""
+    opened = open_archives(str(path))
+    if opened:
+        return shard_sha256(opened[0])
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _of_text(path: Path, dataset: int) -> list[Record | Flaw]:
+    text = _text(path)
+    lines = _is_lines(text, path)
+    return [
+        _entry(raw, _id(raw) or f"#{line}", line, dataset, tags=lines)
+        for line, raw in _objects(text, path, lines)
+    ]
+
+
+def _of_shards(archives: Sequence[Archive], dataset: int) -> list[Record | Flaw]:
+    return [
+        _entry(raw, _id(raw) or key, number, dataset, tags=False)
+        for number, (key, raw) in enumerate(shard_samples(archives), start=1)
+    ]
+
+
+def _entry(raw: Any, id: str, line: int, dataset: int, tags: bool) -> Record | Flaw:
+    try:
+        if isinstance(raw, Unusable):
+            raise raw
+        images, conversation = conversation_of(raw, tags)
+        return Record(id, tuple(map(_name, images)), conversation, line, dataset)
+    except Unusable as unusable:
+        return Flaw(id, line, str(unusable), dataset)
 
 
 def _objects(text: str, path: Path, lines: bool) -> Iterator[tuple[int, Any]]:
@@ -113,13 +148,14 @@ def _is_lines(text: str, path: Path) -> bool:
     return start == "{"
 
 
-def _id(raw: Any, line: int) -> str:
+def _id(raw: Any) -> str:
+    """The record's own id, or nothing."""
     given = raw.get("id") if isinstance(raw, Mapping) else None
-    return str(given) if isinstance(given, str | int) and given != "" else f"#{line}"
+    return str(given) if isinstance(given, str | int) else ""
 
 
 def _name(name: str) -> str:
-    """A name that stays inside the images folder."""
+    """A name that stays inside the place of the images."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise Unusable(f"the image {name!r} leaves the images folder; use a name relative to it")

@@ -53,12 +53,13 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def read_image(data: bytes | Path, limits: Limits = Limits()) -> RGBImage:
+def read_image(data: bytes | Path, limits: Limits = Limits(), name: str = "the image") -> RGBImage:
     """Decode a PNG, JPEG, WebP or GIF (its first frame), upright and with alpha laid on white.
 
-    Raises ImageError, naming the file where there is one, with a remedy and no word of the decoder.
+    `name` is what errors call bytes; a file is called by its path. Raises ImageError with a remedy
+    and no word of the decoder.
     """
-    name = str(data) if isinstance(data, Path) else "the image"
+    name = str(data) if isinstance(data, Path) else name
     if isinstance(data, Path):
         data = _read_file(data, limits)
     _check_bytes(len(data), name, limits)

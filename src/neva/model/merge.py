@@ -23,6 +23,6 @@ def merge_adapter(
     """
     model = load_model(source, dtype=torch.float32)
     load_adapter(model, adapter)
-    parents = (*source.provenance.parents, source.sha256, sha256_file(adapter / ADAPTER))
+    parents = source.provenance.descent(source.sha256, sha256_file(adapter / ADAPTER))
     ours = provenance or replace(source.provenance, stage="finetuned", parents=parents)
     return save_checkpoint(merge_lora(model), source, out, ours)

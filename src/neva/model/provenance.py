@@ -4,6 +4,7 @@ The template's name is here and nowhere else: behaviour never depends on a folde
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,11 @@ from neva.errors import CheckpointError
 FILE = "neva.json"
 FORMAT = 1
 
+# CC-BY-NC-4.0, "non-commercial", "NonCommercial use only", "for research use only", ...
+NON_COMMERCIAL = re.compile(
+    r"\bNC\b|non[\s-]*commercial|research[\w\s-]*only|academic[\w\s-]*only", re.IGNORECASE
+)
+
 Stage = Literal["composed", "pretrained", "finetuned", "foreign"]
 Aspect = Literal["pad", "square"]
 TemplateSource = Literal["recorded", "option", "chat template", "default"]
@@ -21,7 +27,11 @@ TemplateSource = Literal["recorded", "option", "chat template", "default"]
 
 @dataclass(frozen=True)
 class DatasetUsed:
-    """One data set that took part in training; `sha256` is of its file, counts are records."""
+    """One data set that took part in training; `sha256` is of its file, counts are records.
+
+    `samples` can be read, `skipped` could not be used (unreadable, or with a broken image; each
+    once), `seen` were handed out over all epochs, `weight` is how often an epoch has each.
+    """
 
     name: str
     version: str = ""
@@ -29,11 +39,23 @@ class DatasetUsed:
     licence: str = ""
     samples: int = 0
     skipped: int = 0
+    weight: float = 1.0
+    seen: int = 0
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether its licence, as far as its words tell, forbids commercial use."""
+        return NON_COMMERCIAL.search(self.licence) is not None
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What `neva.json` holds. Stage "foreign" is a LLaVA checkpoint that has no `neva.json`."""
+    """What `neva.json` holds. Stage "foreign" is a LLaVA checkpoint that has no `neva.json`.
+
+    `datasets` are in the order of learning, those of the parents first. `parents` are hashes of the
+    weights that this checkpoint was made from, the nearest first: what it was made of directly,
+    then the parents of that (`descent`).
+    """
 
     stage: Stage
     template: str
@@ -41,9 +63,22 @@ class Provenance:
     projector: str = "mlp2x_gelu"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     datasets: tuple[DatasetUsed, ...] = ()
-    parents: tuple[str, ...] = ()  # sha256 of the weights that this checkpoint was made from
+    parents: tuple[str, ...] = ()
     template_source: TemplateSource = "recorded"
     format: int = FORMAT
+
+    @property
+    def non_commercial(self) -> str:
+        """One sentence if a data set's licence forbids commercial use, else nothing."""
+        bound = {used.name: used.licence for used in self.datasets if used.non_commercial}
+        if not bound:
+            return ""
+        named = ", ".join(f"{name} ({licence})" for name, licence in bound.items())
+        return f"Not for commercial use: it learned from {named}."
+
+    def descent(self, *direct: str) -> tuple[str, ...]:
+        """`parents` of what is made of `direct` (hashes) and of the checkpoint with this origin."""
+        return (*direct, *(parent for parent in self.parents if parent not in direct))
 
     def write(self, folder: Path) -> None:
         """Write `neva.json` into the folder."""

@@ -29,7 +29,7 @@ def rewrite(source: Checkpoint, out: Path, shard_bytes: int = SHARD_BYTES) -> Ch
         _name_tokenizer(folder / "tokenizer_config.json")
         write_tensors(folder, kept, shard_bytes)
         origin = source.provenance
-        replace(origin, parents=(*origin.parents, source.sha256)).write(folder)
+        replace(origin, parents=origin.descent(source.sha256)).write(folder)
         Checkpoint.open(folder)  # what is not whole never gets its name
     return Checkpoint.open(out)
 

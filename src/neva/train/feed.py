@@ -1,9 +1,9 @@
 """Training files -> the steps of a run: rows as tensors, images or cached features, a cursor.
 
-This is where a run meets `neva.data`: which records, which are held out, how many may be broken.
+This is where a run meets `neva.data`; which records there are is `neva.train.intake`'s.
 """
 
-import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +13,19 @@ import numpy as np
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from neva.data.batch import Batch, ImageFolder, Pictures, Problem, Row
-from neva.data.records import Flaw, Record, scan_records
+from neva.data.batch import Batch, Pictures, PreparedImages, Problem, Row
+from neva.data.datasets import Dataset
+from neva.data.records import Flaw, Record
 from neva.data.samples import Encoding
+from neva.data.stores import Folder
 from neva.data.stream import BatchStream
 from neva.errors import DataError
 from neva.model import Checkpoint, DatasetUsed
 from neva.model.arrays import as_tensor
 from neva.model.forward import PackedInputs
-from neva.model.weights import sha256_file
 from neva.prompts import TEMPLATES, Template
-from neva.train.features import CachedPictures, cached_features
+from neva.train.features import cached_features
+from neva.train.intake import Intake
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
 
@@ -46,65 +48,60 @@ class Feed:
 
     recipe: Recipe
     parent: Checkpoint
-    data: tuple[Path, ...]
-    images: Path | None
+    intake: Intake
     template: Template
-    records: list[Record]
-    validation: list[Record]
-    flaws: list[Flaw]
-    sha256: tuple[str, ...]
-    counts: tuple[tuple[int, int], ...]
-    licences: tuple[str, ...]
     skipped: int = 0
     seen: int = 0
     named: set[str] = field(default_factory=set)
+    bad: set[int] = field(default_factory=set)
+    """Records, by their places in the intake, that were skipped."""
 
     @classmethod
     def open(
         cls,
         recipe: Recipe,
         parent: Checkpoint,
-        data: Sequence[Path],
-        images: Path | None,
+        data: Sequence[Path | str | Dataset],
+        images: Path | str | Sequence[Path | str] | None,
         licences: Sequence[str] = (),
     ) -> "Feed":
-        """Read and check the training files; DataError names file, record and remedy.
+        """Read and check the training data; DataError names file, record and remedy.
 
-        `licences` are of the files in their order; one is for all of them.
+        `data`, `images` and `licences` are as in `neva.data.datasets.find_datasets`.
         """
-        if len(licences) not in (0, 1, len(data)):
-            raise DataError(
-                f"{len(licences)} licences for {len(data)} training files; give one for each in "
-                "the same order, or one for all."
-            )
         template = template_of(recipe, parent)
-        entries = [scan_records(path) for path in data]
-        usable = [entry for file in entries for entry in file if isinstance(entry, Record)]
-        flaws = [entry for file in entries for entry in file if isinstance(entry, Flaw)]
-        _check_flaws(flaws, len(usable), data, recipe)
-        _check_images(usable, images)
-        held = [record for record in usable if _is_held_out(record, recipe)]
-        out = {id(record) for record in held}
-        learned = [record for record in usable if id(record) not in out]
-        if not learned:
-            raise DataError(f"{data[0]}: no record is left to learn from.")
-        return cls(
-            recipe=recipe,
-            parent=parent,
-            data=tuple(data),
-            images=images,
-            template=template,
-            records=learned,
-            validation=held,
-            flaws=flaws,
-            sha256=tuple(sha256_file(path) for path in data),
-            counts=tuple(
-                (sum(isinstance(e, Record) for e in file), sum(isinstance(e, Flaw) for e in file))
-                for file in entries
-            ),
-            licences=tuple(licences) * (len(data) if len(licences) == 1 else 1)
-            or ("",) * len(data),
-        )
+        return cls(recipe, parent, Intake.open(recipe, data, images, licences), template)
+
+    @property
+    def records(self) -> list[Record]:
+        """What is learned from."""
+        return self.intake.records
+
+    @property
+    def validation(self) -> list[Record]:
+        """What is held out."""
+        return self.intake.validation
+
+    @property
+    def flaws(self) -> list[Flaw]:
+        """Records that cannot be read."""
+        return self.intake.flaws
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The training files."""
+        return tuple(one.path for one in self.intake.datasets)
+
+    @property
+    def sha256(self) -> tuple[str, ...]:
+        """Their identities."""
+        return self.intake.sha256
+
+    @property
+    def images(self) -> Path | None:
+        """The folder of the images, if any data set has its images in a folder."""
+        folders = (store.path for store in self.intake.stores if isinstance(store, Folder))
+        return next(folders, None)
 
     def attach(
         self,
@@ -113,48 +110,61 @@ class Feed:
         ranks: Ranks | None = None,
     ) -> None:
         """Open the stream, over cached features of `model`'s tower where the recipe wants them."""
-        ranks = ranks or Ranks()
-        for turn in range(2):  # the first rank fills the cache, the others find it full
-            if ranks.first == (turn == 0):
-                self._pictures = self._open_pictures(model, say)
-            ranks.wait()
-        epochs = None if self.recipe.max_steps else self.recipe.epochs
+        self._ranks = ranks or Ranks()
+        self._pictures = self._open_pictures(model, say)
         self._stream = BatchStream(
             self.records,
             self._pictures,
             self._encoding(),
             self.recipe.batch_size,
             self.recipe.row_tokens,
+            mix=self.intake.mix,
             seed=self.recipe.seed,
-            epochs=epochs,
-            rank=ranks.reader,
-            world=ranks.readers,
+            epochs=None if self.recipe.max_steps else self.recipe.epochs,
+            rank=self._ranks.reader,
+            world=self._ranks.readers,
             workers=self.recipe.workers,
         )
         self._batches: Iterator[Batch] | None = None
 
     def _open_pictures(
         self, model: LlavaForConditionalGeneration, say: Callable[[str], None]
-    ) -> Pictures | None:
-        if self.images is None:
-            return None
-        if not self.recipe.feature_cache:
-            return ImageFolder(self.images, self.parent.pixels)
-        names = [name for r in (*self.records, *self.validation) for name in r.images]
-        cache, problems = cached_features(model, self.parent, self.images, names, say)
-        broken = {problem.sample: problem.sentence for problem in problems}
+    ) -> list[Pictures | None]:
+        """Of every data set the pictures, or their features where the recipe caches these."""
+        opened: dict[int, Pictures] = {}  # by store, which data sets may share
+        broken: dict[tuple[int, str], str] = {}
+        stores = self.intake.stores
+        for store in stores:
+            if store is None or id(store) in opened:
+                continue
+            if not self.recipe.feature_cache:
+                opened[id(store)] = PreparedImages(store, self.parent.pixels)
+                continue
+            sharing = [at for at, other in enumerate(stores) if other is store]
+            names = [name for at in sharing for name in self.intake.names(at)]
+            cached = cached_features(
+                model, self.parent, store, names, say, self._ranks, workers=self.recipe.workers
+            )
+            opened[id(store)] = cached
+            broken |= {(at, name): why for at in sharing for name, why in cached.broken.items()}
         self._judge_images(broken)
-        return CachedPictures(cache, broken)
+        return [None if store is None else opened[id(store)] for store in stores]
 
-    def _judge_images(self, broken: Mapping[str, str]) -> None:
+    def _judge_images(self, broken: Mapping[tuple[int, str], str]) -> None:
         """With a cache, every image has been looked at: too many broken ones end the run now."""
-        lost = [r for r in self.records if not broken.keys().isdisjoint(r.images)]
-        if len(lost) > self.recipe.max_bad_share * len(self.records):
-            why = next(broken[name] for name in lost[0].images if name in broken)
+        whys = [
+            (record, why)
+            for record in self.records
+            for why in [
+                broken[record.dataset, n] for n in record.images if (record.dataset, n) in broken
+            ][:1]
+        ]
+        if len(whys) > self.recipe.max_bad_share * len(self.records):
+            record, why = whys[0]
             raise DataError(
-                f"{len(lost)} of {len(self.records)} records have an image that cannot be used, "
+                f"{len(whys)} of {len(self.records)} records have an image that cannot be used, "
                 f"more than max_bad_share allows ({self.recipe.max_bad_share:.0%}). The first is "
-                f"{lost[0].id!r}: {why.rstrip('.')}. Run `neva check`."
+                f"{record.id!r}: {why.rstrip('.')}. Run `neva check`."
             )
 
     def _encoding(self) -> Encoding:
@@ -168,8 +178,8 @@ class Feed:
 
     @property
     def samples(self) -> int:
-        """Records to learn from in one epoch."""
-        return len(self.records)
+        """Samples in one epoch, data sets counted by their weights."""
+        return self.intake.mix.length
 
     def next_step(self) -> Step | None:
         """This rank's share of the next step, or None when the data is over.
@@ -187,6 +197,7 @@ class Feed:
             self._judge(batch.problems, empty=not batch.rows)
         fresh = tuple(p for p in batch.problems if p.sample not in self.named)
         self.named.update(problem.sample for problem in fresh)
+        self.bad.update(problem.record for problem in batch.problems)
         return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids, fresh)
 
     def _judge(self, problems: Sequence[Problem], empty: bool) -> None:
@@ -216,24 +227,50 @@ class Feed:
             return [as_inputs(row) for batch in stream for row in batch.rows]
 
     def state(self) -> dict[str, Any]:
-        """Where the feed is, for a checkpoint."""
-        return {"stream": self._stream.state_dict(), "skipped": self.skipped, "seen": self.seen}
+        """Where the feed is, for a checkpoint. All ranks must call it."""
+        self.share_bad()
+        return {
+            "stream": self._stream.state_dict(),
+            "skipped": self.skipped,
+            "seen": self.seen,
+            "bad": sorted(self.bad),
+        }
+
+    def share_bad(self) -> None:
+        """Tell all ranks which records were skipped. All ranks must call it."""
+        marks = np.zeros(len(self.records), dtype=np.bool_)
+        marks[list(self.bad)] = True
+        everyone = self._ranks.gather_bytes(torch.from_numpy(np.packbits(marks)))
+        for one in everyone:
+            found = np.unpackbits(one.numpy(), count=len(self.records))
+            self.bad.update(np.flatnonzero(found).tolist())
 
     def restore(self, state: Mapping[str, Any], count: bool = True) -> None:
         """The inverse of `state`, before the first step; one rank takes over what was counted."""
         self._stream.load_state_dict(state["stream"])
+        self.bad.update(state.get("bad", ()))
         if count:
             self.skipped, self.seen = int(state["skipped"]), int(state["seen"])
 
     def datasets(self) -> tuple[DatasetUsed, ...]:
-        """The training files, for the provenance of what they made."""
+        """The data sets as they were used so far, for summaries and provenance."""
+        stream: BatchStream | None = getattr(self, "_stream", None)
+        seen = stream.counts() if stream else [0] * len(self.data)
+        usable = Counter(record.dataset for record in (*self.records, *self.validation))
+        skipped = Counter(flaw.dataset for flaw in self.flaws)
+        skipped.update(self.records[place].dataset for place in self.bad)
         return tuple(
             DatasetUsed(
-                name=path.name, sha256=digest, licence=licence, samples=usable, skipped=flawed
+                name=one.name,
+                version=one.version,
+                sha256=self.sha256[place],
+                licence=one.licence,
+                samples=usable[place],
+                skipped=skipped[place],
+                weight=one.weight,
+                seen=seen[place],
             )
-            for path, digest, licence, (usable, flawed) in zip(
-                self.data, self.sha256, self.licences, self.counts, strict=True
-            )
+            for place, one in enumerate(self.intake.datasets)
         )
 
     def __enter__(self) -> "Feed":
@@ -270,30 +307,3 @@ def template_of(recipe: Recipe, parent: Checkpoint) -> Template:
             f"with --template {recipe.template}."
         )
     return TEMPLATES[recipe.template]
-
-
-def _is_held_out(record: Record, recipe: Recipe) -> bool:
-    """By the record's own id, so that adding data never moves a record to the other side."""
-    if recipe.validation_share == 0:
-        return False
-    digest = hashlib.sha256(f"{record.id}\0{record.images}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") < recipe.validation_share * 2**32
-
-
-def _check_flaws(flaws: Sequence[Flaw], usable: int, data: Sequence[Path], recipe: Recipe) -> None:
-    if len(flaws) > recipe.max_bad_share * (usable + len(flaws)) or not usable:
-        raise DataError(
-            f"{', '.join(map(str, data))}: {len(flaws)} of {usable + len(flaws)} records cannot be "
-            f"used. The first is {flaws[0].id!r} (number {flaws[0].line}): "
-            f"{flaws[0].sentence.rstrip('.')}. Run `neva check` for the list."
-        )
-
-
-def _check_images(records: Sequence[Record], images: Path | None) -> None:
-    first = next((record for record in records if record.images), None)
-    if first is None:
-        return
-    if images is None:
-        raise DataError(f"Record {first.id!r} has an image; give their folder with --images.")
-    if not images.is_dir():
-        raise DataError(f"{images}: no such folder; give the images' folder with --images.")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neva.data.datasets import Dataset
 from neva.errors import NevaError
 from neva.model import Checkpoint
 from neva.train.best import forget_others, keep_best, read_best
@@ -42,8 +43,8 @@ from neva.train.watch import check_first, report
 def run(
     recipe: Recipe,
     checkpoint: Path,
-    data: Sequence[Path],
-    images: Path | None,
+    data: Sequence[Path | str | Dataset],
+    images: Path | str | Sequence[Path | str] | None,
     out: Path,
     resume: bool = False,
     licences: Sequence[str] = (),
@@ -51,8 +52,10 @@ def run(
 ) -> Summary:
     """Train `checkpoint` on LLaVA JSON files; what was made is in `out/final`.
 
-    `licences` of the files go into the checkpoint's provenance. `probe` is a file of questions that
-    the model is asked while it learns (`neva.train.questions`).
+    `data` may have weights and mix files (`neva.data.datasets`), `images` archives and several
+    places (`neva.data.stores`). `licences` of the files go into the checkpoint's provenance.
+    `probe` is a file of questions that the model is asked while it learns
+    (`neva.train.questions`).
     NevaError for whatever the user can mend; a run that could not begin leaves no folder behind.
     """
     ranks = Ranks.join(recipe.tensor_parallel)
@@ -236,6 +239,7 @@ def _finish(job: Run, stopper: Stopper) -> Summary:
     if not stopped and job.recipe.validation_share and not (every and job.done % every == 0):
         validate(job)
     (skipped,) = job.ranks.total([job.feed.skipped])
+    job.feed.share_bad()
     best = None
     if not stopped:
         ask_probe(job)
@@ -294,6 +298,7 @@ def _summary(job: Run, stopper: Stopper, stopped: bool, skipped: int, best: Path
         best_step=tally.best_step,
         best_loss=tally.best_loss,
         probe=tally.probe_share,
+        datasets=tuple(asdict(used) for used in job.feed.datasets()),
         stopped_by=stopper.name if stopped else "",
         stop_signal=int(stopper.signal or 0) if stopped else 0,
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class Summary:
     best_step: int = 0
     best_loss: float = math.nan
     probe: float = math.nan
+    datasets: tuple[Mapping[str, Any], ...] = ()
+    """Of every data set: name, version, sha256, licence, samples, skipped, weight, seen."""
     stopped_by: str = ""
     stop_signal: int = 0
 
