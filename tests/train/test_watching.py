@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -224,10 +225,17 @@ def test_a_bad_probe_ends_a_run_before_it_begins(
 
 
 def test_a_tracker_that_is_not_there_is_named_with_its_extra(
-    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+    parent: Checkpoint,
+    data: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(NevaError, match="No tracker is called 'mlflow'"):
         run(LEARNS.with_values(track="mlflow"), parent.path, [data], pictures, tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    with pytest.raises(NevaError, match=r"--track wandb .*pip install 'neva-vlm\[wandb\]'"):
+        run(LEARNS.with_values(track="wandb"), parent.path, [data], pictures, tmp_path / "run")
     with pytest.raises(NevaError, match="holds no run"):
         write_report(tmp_path)
     assert not (tmp_path / "run").exists()

@@ -36,7 +36,7 @@ from neva.train.schedule import rate, total_steps
 from neva.train.state import Saved, Snapshot, newest, random_state, restore_random_state
 from neva.train.stopper import Stopper
 from neva.train.summary import Summary, finished
-from neva.train.trackers import close_all, open_trackers
+from neva.train.trackers import close_all, names_in, open_trackers
 from neva.train.watch import check_first, report
 
 
@@ -58,6 +58,7 @@ def run(
     (`neva.train.questions`).
     NevaError for whatever the user can mend; a run that could not begin leaves no folder behind.
     """
+    names_in(recipe.track)  # a program that is not there is missed now, not after loading
     ranks = Ranks.join(recipe.tensor_parallel)
     check_free(out, resume)
     ranks.wait()

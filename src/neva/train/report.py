@@ -34,7 +34,7 @@ def page(story: Story) -> str:
     """The whole HTML document."""
     room = files("neva.train")
     style, script = (room.joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    title = f"{story.recipe.get('stage', 'run')} of {Path(story.inputs['checkpoint']).name}"
+    title = f"{story.path.resolve().name}: {story.recipe['stage']}"
     parts = [
         _head(story, title), _tiles(story), _charts(story), _samples(story), _troubles(story),
         _data(story), _recipe(story), _environment(story),
@@ -51,8 +51,7 @@ def _head(story: Story, title: str) -> str:
     words, mood = _status(story)
     return (
         f"<h1>{escape(title)}<span class='status {mood}'>{escape(words)}</span></h1>"
-        f"<p class=soft>{escape(story.path.name)}, from "
-        f"<code>{escape(str(story.inputs['checkpoint']))}</code></p>"
+        f"<p class=soft>from <code>{escape(str(story.inputs.get('checkpoint')))}</code></p>"
     )
 
 

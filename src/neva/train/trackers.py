@@ -8,6 +8,7 @@ server unless WANDB_MODE=offline.
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from neva.errors import NevaError
@@ -44,21 +45,26 @@ class Tracker(Protocol):
 
 
 def names_in(words: str) -> tuple[str, ...]:
-    """ "tensorboard, wandb" -> its names; NevaError for one that is unknown."""
+    """The names in "tensorboard, wandb".
+
+    NevaError for one that is unknown, or not installed: it names the extra that brings it.
+    """
     names = tuple(name.strip() for name in words.split(",") if name.strip())
-    unknown = [name for name in names if name not in _KINDS]
-    if unknown:
-        raise NevaError(f"No tracker is called {unknown[0]!r}; there are {', '.join(_KINDS)}.")
+    for name in names:
+        if name not in _KINDS:
+            raise NevaError(f"No tracker is called {name!r}; there are {', '.join(_KINDS)}.")
+        if find_spec(name) is None:
+            raise NevaError(
+                f"--track {name} needs {name}, which is not installed: "
+                f"pip install 'neva-vlm[{name}]'."
+            )
     return names
 
 
 def open_trackers(
     words: str, folder: RunFolder, recipe: Mapping[str, Any], done: int
 ) -> list[Tracker]:
-    """The trackers named in `words`; a resumed run goes on after step `done`.
-
-    NevaError naming the extra that brings a program that is not installed.
-    """
+    """The trackers named in `words`, see `names_in`; a resumed run goes on after step `done`."""
     return [_KINDS[name](folder, recipe, done) for name in names_in(words)]
 
 
@@ -75,10 +81,8 @@ class TensorBoard:
     """Event files in RUN/tensorboard."""
 
     def __init__(self, folder: RunFolder, recipe: Mapping[str, Any], done: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise _missing("tensorboard") from None
+        from torch.utils.tensorboard import SummaryWriter
+
         # Steps after `done` were written by a run that was killed, and are written again.
         self._writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=done + 1)
         if not done:
@@ -99,10 +103,8 @@ class WandB:
     """A run of Weights & Biases; its local files are in RUN/wandb."""
 
     def __init__(self, folder: RunFolder, recipe: Mapping[str, Any], done: int) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise _missing("wandb") from None
+        import wandb
+
         self._run = wandb.init(
             project=PROJECT,
             name=folder.path.name,
@@ -126,10 +128,8 @@ class Trackio:
     """A run of trackio, in its own database (TRACKIO_DIR)."""
 
     def __init__(self, folder: RunFolder, recipe: Mapping[str, Any], done: int) -> None:
-        try:
-            import trackio
-        except ImportError:
-            raise _missing("trackio") from None
+        import trackio
+
         name = f"{folder.path.name}-{_id('trackio', folder)}"
         self._run = trackio.init(project=PROJECT, name=name, resume="allow", config=dict(recipe))
 
@@ -148,12 +148,6 @@ _KINDS: Mapping[str, Callable[[RunFolder, Mapping[str, Any], int], Tracker]] = {
     "wandb": WandB,
     "trackio": Trackio,
 }
-
-
-def _missing(name: str) -> NevaError:
-    return NevaError(
-        f"--track {name} needs {name}, which is not installed: pip install 'neva-vlm[{name}]'."
-    )
 
 
 def _id(name: str, folder: RunFolder) -> str:
