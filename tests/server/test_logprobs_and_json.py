@@ -47,7 +47,8 @@ def test_logprobs_spell_the_answer(real: tuple[str, Live]) -> None:
     choice = response.json()["choices"][0]
     tokens = choice["logprobs"]["content"]
     spelled = b"".join(bytes(token["bytes"]) for token in tokens)
-    assert spelled.decode("utf-8", "replace") == choice["message"]["content"]
+    text = choice["message"]["content"]  # half a character at the end is a token, but no text
+    assert spelled.decode("utf-8", "replace").rstrip("\ufffd") == text.rstrip("\ufffd")
     assert all(token["logprob"] < 0 for token in tokens)
     assert len(tokens) == response.json()["usage"]["completion_tokens"]
     plain = asked(live, temperature=1.5, top_p=1.0).json()["choices"][0]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from echo_engine import EchoEngine
 from server_house import CHAT, NVIDIA, House
 
 from neva.commands.serve import serve
@@ -43,7 +44,7 @@ def test_a_stored_conversation_counts_whole(small: House) -> None:
 
 def test_larger_limits(house_of: Callable[..., House]) -> None:
     limits = Limits(messages=3000, choices=12, nvidia_max_tokens=3000)
-    house = house_of(Settings(limits=limits))
+    house = house_of(Settings(limits=limits), EchoEngine(context=100_000))
     long = [TALK[0]] * 2000
     assert house.client.post(CHAT, json={"messages": long}).status_code == 200
     assert house.client.post(NVIDIA, json={"messages": TALK, "max_tokens": 2000}).status_code == 200

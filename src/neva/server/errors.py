@@ -90,6 +90,8 @@ def explained(error: RequestValidationError) -> tuple[int, str, str | None]:
     place = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")]
     if first.get("type") == "json_invalid":
         return 400, "the request body is not valid JSON", None
+    if not place and first.get("type") == "value_error":  # of fields that do not go together
+        return 422, str(first.get("msg", "")).removeprefix("Value error, "), None
     if not place:
         return 422, "the request body must be a JSON object sent as application/json", None
     names = [part for part in place if part.isidentifier() or part.isdigit()]
