@@ -37,10 +37,10 @@ def test_an_adapter_learns_over_four_bits(parent: Checkpoint) -> None:
     """On a CPU, which bitsandbytes has too: the LM's matrices are NF4, only the adapter learns."""
     pytest.importorskip("bitsandbytes")
     model = quantised(parent, "cpu", torch.bfloat16)
+    kinds = [type(module).__name__ for module in model.modules()]
+    assert kinds.count("Linear4bit") == 7 * model.config.text_config.num_hidden_layers
     model.requires_grad_(False)
     add_recipes_lora(model, QLORA)
-    kinds = [type(module).__name__ for module in model.model.language_model.modules()]
-    assert kinds.count("Linear4bit") == 7 * model.config.text_config.num_hidden_layers  # peft's
     assert model.lm_head.weight.dtype == torch.bfloat16
     out = Whole(model, parent.pixels).model.model.language_model(
         inputs_embeds=model.get_input_embeddings()(IDLE.ids)[None], use_cache=False
