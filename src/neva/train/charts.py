@@ -115,8 +115,9 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     ]
 
 
-def running_mean(points: Sequence[Point], memory: float = 0.95) -> list[Point]:
-    """Exponential running mean, without the pull of its start."""
+def running_mean(points: Sequence[Point]) -> list[Point]:
+    """Exponential running mean, without the pull of its start; longer where there are more."""
+    memory = min(max(0.5, 1 - 8 / max(len(points), 1)), 0.98)
     mean, weight, out = 0.0, 0.0, list[Point]()
     for x, y in points:
         if math.isfinite(y):
