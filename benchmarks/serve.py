@@ -24,7 +24,7 @@ from serve_checkpoint import SHAPES, checkpoint
 from serve_client import HttpAsker, Place
 from serve_load import QUICK, Load, body, measure, picture, warm
 from serve_peers import PEERS, THREADS, USUAL, Peer, Start
-from serve_process import START_SECONDS, Running, free_port, running
+from serve_process import Running, clean, free_port, running
 from serve_table import table
 from serve_venvs import ready, refresh, size_mb
 
@@ -45,12 +45,17 @@ def main() -> None:
     for shape in given.shape:
         for name in given.peer:
             file = given.work / f"{shape}-{name.replace(' ', '-')}.json"
-            if not given.table and (given.again or not file.exists()):
+            if not given.table and (given.again or _missing(file)):
                 result = _measured(PEERS[name], shape, load, given)
                 file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             if file.exists():
                 found.append(json.loads(file.read_text(encoding="utf-8")))
     print(table(found))
+
+
+def _missing(file: Path) -> bool:
+    """Never measured, or in vain."""
+    return not file.exists() or "failed" in json.loads(file.read_text(encoding="utf-8"))
 
 
 def _arguments() -> argparse.Namespace:
@@ -66,6 +71,7 @@ def _arguments() -> argparse.Namespace:
     add("--shape", action="append", choices=list(SHAPES), help="default: b32 and l14")
     add("--peer", action="append", choices=list(PEERS), help=f"default: {', '.join(USUAL)}")
     add("--patience", type=float, default=45.0, help="seconds after which a crowd is cut off")
+    add("--start", type=float, default=180.0, help="seconds until a server's first answer")
     add("--work", type=Path, default=home / "results", help="results, logs, converted files")
     add("--environments", type=Path, default=home / "environments")
     add("--models", type=Path, default=home / "models", help="the checkpoints that it makes")
@@ -86,7 +92,7 @@ def _measured(peer: Peer, shape: str, load: Load, given: argparse.Namespace) -> 
         path = checkpoint(SHAPES[shape], given.models)
         start = Start(folder, path, given.work, free_port())
         head["install_mb"] = size_mb(folder.parent)
-        head |= _raw(peer, start, load) if peer.raw else _served(peer, start, load, shape)
+        head |= _raw(peer, start, load) if peer.raw else _served(peer, start, load, given.start)
     except Exception as error:
         head["failed"] = f"{type(error).__name__}: {error}"[:600]
     seconds = round(time.perf_counter() - began, 1)
@@ -94,11 +100,11 @@ def _measured(peer: Peer, shape: str, load: Load, given: argparse.Namespace) -> 
     return head | {"took_s": seconds}
 
 
-def _served(peer: Peer, start: Start, load: Load, shape: str) -> dict[str, Any]:
+def _served(peer: Peer, start: Start, load: Load, patience: float) -> dict[str, Any]:
     """Start the server, wait for its first answer, measure, look at its memory."""
     command = peer.command(start)
-    log = start.work / f"{shape}-{peer.name.replace(' ', '-')}.log"
-    with running(command, log, dict(peer.environment)) as server:
+    log = start.work / f"{start.checkpoint.name}-{peer.name.replace(' ', '-')}.log"
+    with running(command, log, peer.environment, patience) as server:
         asker = _first_answer(peer, start, server)
         loaded = round(time.perf_counter() - server.started, 2)
         warm(asker, load)
@@ -116,7 +122,7 @@ def _first_answer(peer: Peer, start: Start, server: Running) -> HttpAsker:
         try:
             model = peer.model(start) if peer.model else _model(start.port)
             asker = HttpAsker(Place(start.port, model))
-            (answer,) = asker.ask([hello], 1, START_SECONDS)
+            (answer,) = asker.ask([hello], 1, server.start_seconds)
             if answer.error is None and answer.stamps:
                 return asker
             said = answer.error or "no text"
@@ -136,7 +142,7 @@ def _model(port: int) -> str:
 def _raw(peer: Peer, start: Start, load: Load) -> dict[str, Any]:
     """The engine without a server measures itself."""
     command = [*peer.command(start), str(peer.raw), json.dumps(asdict(load))]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    made = subprocess.run(command, capture_output=True, text=True, timeout=900, env=clean())
     if made.returncode:
         raise RuntimeError(made.stderr.strip()[-400:] or f"code {made.returncode}")
     return dict(json.loads(made.stdout.splitlines()[-1]))

@@ -55,9 +55,9 @@ def refresh(home: Path) -> None:
 
 
 def size_mb(home: Path) -> float:
-    """MB of site-packages."""
+    """MB of site-packages, without the bytecode that Python makes as it goes."""
     (packages,) = home.glob("lib/python*/site-packages")
-    files = (file for file in packages.rglob("*") if file.is_file() and not file.is_symlink())
+    files = (f for f in packages.rglob("*") if f.suffix != ".pyc" and f.is_file())
     return round(sum(file.stat().st_size for file in files) / 1e6, 1)
 
 
