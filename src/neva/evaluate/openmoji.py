@@ -1,9 +1,11 @@
 """Naming OpenMoji's drawings: does the model know things when an unseen artist draws them?
 
 `data` is the npm package openmoji 17, unpacked: data/openmoji.json and color/svg/, or pictures
-already drawn in color/png/ (HEXCODE.png). SVGs are drawn 256 pixels wide on white into the user's
-cache once. OpenMoji is CC-BY-SA-4.0 and a judge: no model here trains on it. Skin tones and
-OpenMoji's own extras are left out, which leaves 1,923 drawings.
+already drawn in color/png/ (HEXCODE.png). SVGs are drawn 256 pixels wide into the user's cache
+once, cropped to the drawing and centred on a white square with a margin of 3%: the canvas of an
+OpenMoji is half empty, which is not what is judged here. OpenMoji is CC-BY-SA-4.0 and a judge: no
+model here trains on it. Skin tones and OpenMoji's own extras are left out, which leaves 1,923
+drawings.
 
 An answer counts when it equals the annotation or one of its CLDR keywords after normalisation. A
 flag's keyword "flag" and its country code name no country, so they do not count. Half of the
@@ -11,22 +13,26 @@ drawings ("dev") may be used to choose recipes; the other ("report") is for repo
 """
 
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from neva.cachedir import cache_dir
 from neva.evaluate.files import field, folder, read_json
 from neva.evaluate.normalise import bare
-from neva.evaluate.svg import render, write_once
+from neva.evaluate.svg import cut_out, write_once
 from neva.evaluate.task import Item, Judged, accuracy, percent
 
 TABLE = Path("data") / "openmoji.json"
 SVGS = Path("color") / "svg"
 PNGS = Path("color") / "png"
 WIDTH = 256
+MARGIN = 1.06  # side of the square, as a multiple of the drawing's longer side
 NATION = "flag: "
 
 
@@ -116,13 +122,24 @@ def half(hexcode: str) -> str:
 
 def draw(root: Path, rows: Sequence[dict[str, Any]]) -> Path:
     """Draw what the cache lacks; the folder of the PNG files."""
-    place = cache_dir() / f"openmoji-{digest(root)}-{WIDTH}"
+    place = cache_dir() / f"openmoji-{digest(root)}-{WIDTH}-cropped"
     place.mkdir(parents=True, exist_ok=True)
     for row in rows:
         target = place / f"{row['hexcode']}.png"
         if not target.is_file():
-            write_once(target, render(root / SVGS / f"{row['hexcode']}.svg", WIDTH))
+            write_once(target, centred(cut_out(root / SVGS / f"{row['hexcode']}.svg", WIDTH)))
     return place
+
+
+def centred(drawing: Image.Image) -> bytes:
+    """An RGBA drawing in the middle of a white square, as PNG."""
+    side = max(2, round(max(drawing.size) * MARGIN))
+    square = Image.new("RGB", (side, side), "white")
+    place = ((side - drawing.width) // 2, (side - drawing.height) // 2)
+    square.paste(drawing, place, drawing)
+    out = io.BytesIO()
+    square.save(out, "PNG")
+    return out.getvalue()
 
 
 def digest(root: Path) -> str:
