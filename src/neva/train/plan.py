@@ -88,7 +88,7 @@ def activations(shape: Shape, recipe: Recipe, tensor: int = 1) -> float:
     lm, tokens = shape.language, recipe.row_tokens
     kv = lm.key_width
     inner = 3 if lm.gated else 2
-    whole, cut = 2 * 4 * lm.width, 2 * (2 * lm.width + 2 * kv) + 2 * inner * lm.mlp
+    whole, cut = 8 * lm.width, 2 * (2 * lm.width + 2 * kv) + 2 * inner * lm.mlp
     if recipe.stage == "finetune":
         whole, cut = whole + 2 * 2 * lm.width, cut + 2 * (lm.width + lm.mlp)
         if not recipe.lora:
@@ -115,7 +115,7 @@ def memory(shape: Shape, recipe: Recipe, shards: int = 1, tensor: int = 1) -> Me
     in_layer = layer if full else adapter / lm.layers  # of an adapter not all is cut
     learned = lm.layers * in_layer + (outer if full else shape.projector_parameters)
     held = (lm.layers * layer * (QUANTISED / size if recipe.qlora else 1) + outer + adapter) * size
-    passing, whole = 0.0, shape.vision.parameters * size
+    passing, whole = 0.0, float(shape.vision.parameters * size)
     if shards > 1:
         held -= learned * size  # its masters are all there is of it
         whole += (2 * layer + outer) * size
