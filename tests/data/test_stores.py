@@ -81,7 +81,7 @@ def test_an_index_is_made_once_and_again_when_the_archive_changes(
     again = open_images(path)
     assert again.read("y.png").digest == read_image(pictures / NAMES[2]).digest
     assert again.stamp("x.png") != first and len(scans) == 2
-    for file in (tmp_path / "cache").rglob("*.npz"):
+    for file in (tmp_path / "cache").rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:50])
     assert open_images(path).read("y.png") and len(scans) == 3
 

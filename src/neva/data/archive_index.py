@@ -19,6 +19,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from neva.cachedir import cache_dir
 from neva.errors import DataError
@@ -168,17 +170,17 @@ def _old_tar(head: bytes) -> bool:
 def _cache_file(path: Path) -> Path:
     told = path.stat()
     identity = f"{VERSION}\0{path.resolve()}\0{told.st_size}\0{told.st_mtime_ns}"
-    return cache_dir() / "archives" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npz"
+    return cache_dir() / "archives" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _load(file: Path) -> Index | None:
     """The index in that file; None where there is none, or none that is whole."""
     try:
-        with np.load(file, allow_pickle=False) as held:
-            text = held["names"].tobytes().decode("utf-8", "surrogateescape")
-            names = tuple(text.split("\0")) if text else ()
-            table = held["table"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        held = load_file(file)
+        text = held["names"].tobytes().decode("utf-8", "surrogateescape")
+        names = tuple(text.split("\0")) if text else ()
+        table = held["table"]
+    except (OSError, ValueError, KeyError, SafetensorError):
         return None
     return Index(names, table) if table.shape == (len(names), 5) else None
 
@@ -189,8 +191,7 @@ def _keep(index: Index, file: Path) -> None:
     text = "\0".join(index.names).encode("utf-8", "surrogateescape")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as out:
-            np.savez(out, names=np.frombuffer(text, np.uint8), table=index.table)
+        save_file({"names": np.frombuffer(text, np.uint8), "table": index.table}, aside)
         aside.replace(file)
     except OSError:
         aside.unlink(missing_ok=True)
