@@ -8,8 +8,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from neva.data.batch import PreparedImages
-from neva.data.stores import Folder
 from neva.data.samples import Encoding, Sample, encode_record
+from neva.data.stores import Folder
 from neva.model import Checkpoint, read_tensors
 from neva.model.arrays import as_array
 from neva.model.features import normalise

@@ -82,7 +82,7 @@ class Probe:
             return None
         learner, pixels = self._learner, self._learner.parent.pixels
         squares = [torch.from_numpy(pixels.square(picture).copy()) for picture in pictures]
-        parts = torch.stack(squares).split(MOST_LIVE_IMAGES)
+        parts = torch.split(torch.stack(squares), MOST_LIVE_IMAGES)
         return torch.cat([image_features(learner.model, part, pixels).cpu() for part in parts])
 
     def answers(self) -> list[str]:
