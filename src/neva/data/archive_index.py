@@ -170,7 +170,8 @@ def _old_tar(head: bytes) -> bool:
 def _cache_file(path: Path) -> Path:
     told = path.stat()
     identity = f"{VERSION}\0{path.resolve()}\0{told.st_size}\0{told.st_mtime_ns}"
-    return cache_dir() / "archives" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
+    name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    return cache_dir() / "archives" / f"{name}.safetensors"
 
 
 def _load(file: Path) -> Index | None:
