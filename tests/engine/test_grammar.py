@@ -94,6 +94,7 @@ REFUSED: dict[str, Any] = {
     "within 9999": {"type": "integer", "maximum": 10**6},
     "whole number": {"type": "number", "minimum": 0.5},
     "more than maxItems": {"type": "array", "minItems": 3, "maxItems": 2},
+    "add up": {"type": "array", "items": {"type": "string", "maxLength": 100}, "maxItems": 29},
     "must be 0 to": {"type": "string", "maxLength": 10**9},
     "required": {"type": "object", "required": ["x"]},
     "of its type": {"type": "integer", "enum": ["a"]},
