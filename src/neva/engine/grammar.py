@@ -225,7 +225,7 @@ class _Grammar:
         self._counted += least if most is None else most
         if self._counted > LARGEST_COUNT:
             raise SchemaError(
-                f"the lengths in the JSON schema add up to more than {LARGEST_COUNT}: leave some out"
+                f"the lengths in the JSON schema add up to over {LARGEST_COUNT}: leave some out"
             )
 
     def _object(self, said: Mapping[str, Any], place: str, depth: int) -> str:
