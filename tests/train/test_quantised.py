@@ -1,12 +1,15 @@
 """QLoRA: refused with the remedy where it cannot run; with bitsandbytes the LM lies in 4 bits."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
+from small import write_clip, write_language
 
 from neva.errors import NevaError
 from neva.model import Checkpoint
+from neva.model.compose import compose
 from neva.train.learner import Learner, add_recipes_lora
 from neva.train.quantised import check_able, quantised
 from neva.train.recipe import Recipe
@@ -33,9 +36,12 @@ def test_recipes_that_cannot_be_are_refused(changes: dict[str, int]) -> None:
         QLORA.with_values(**changes)
 
 
-def test_an_adapter_learns_over_four_bits(parent: Checkpoint) -> None:
+def test_an_adapter_learns_over_four_bits(tmp_path: Path) -> None:
     """On a CPU, which bitsandbytes has too: the LM's matrices are NF4, only the adapter learns."""
     pytest.importorskip("bitsandbytes")
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}  # blocks of 64 weights
+    language = write_language(tmp_path / "lm", "llama", **sizes)
+    parent = compose(write_clip(tmp_path / "clip"), language, "mlp2x_gelu", tmp_path / "model")
     model = quantised(parent, "cpu", torch.bfloat16)
     kinds = [type(module).__name__ for module in model.modules()]
     assert kinds.count("Linear4bit") == 7 * model.config.text_config.num_hidden_layers

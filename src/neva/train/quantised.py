@@ -14,7 +14,7 @@ from neva.model.attention import register_packed_attention
 from neva.model.quiet import quiet_transformers
 
 # What is small, is frozen in full precision everywhere else, or learns as a whole.
-KEPT = ("vision_tower", "multi_modal_projector", "lm_head")
+KEPT = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
 
 def load_quantised(
@@ -42,6 +42,11 @@ def quantised(parent: Checkpoint, device: str, dtype: torch.dtype) -> LlavaForCo
                 bnb_4bit_compute_dtype=dtype,
                 llm_int8_skip_modules=list(KEPT),
             ),
+        )
+    if not model.model.multi_modal_projector.linear_1.weight.is_floating_point():
+        raise NevaError(
+            "--qlora: this version of transformers quantises the projector too, which has to "
+            "learn; use a version that neva is tested with, 5.23."
         )
     return model.eval()
 
