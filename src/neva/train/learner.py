@@ -16,6 +16,7 @@ from neva.model.load import load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
 from neva.train.fused import use_fused_layers
+from neva.train.memory import keep_freed_memory
 from neva.train.optimizer import MasterAdamW
 from neva.train.quantised import load_quantised
 from neva.train.ranks import Ranks
@@ -46,6 +47,7 @@ class Learner:
         self.dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         self.model = self._load()
         if self.ranks.device == "cpu":
+            keep_freed_memory()
             use_short_attention(self.model)
             use_fused_layers(self.model)
         self.model.requires_grad_(False)
