@@ -23,15 +23,17 @@ from pathlib import Path
 class Budget:
     """How long the learning may take."""
 
-    clip_minutes: float = 60.0
-    pretrain_steps: int = 130
+    clip_minutes: float = 118.0
+    pretrain_steps: int = 60
     """Optimiser steps of stage 1; 0 means one pass over the data. The defaults are what the
     committed version had; more is better."""
-    finetune_steps: int = 300
+    finetune_steps: int = 850
     pretrain_batch: int = 32
     finetune_batch: int = 16
-    pretrain_rate: float = 5e-4
+    pretrain_rate: float = 3e-4
     finetune_rate: float = 7e-4
+    finetune_projector_rate: float = 1.5e-4
+    """Below the adapter's, or the LM would learn to read words that move away."""
     lora_rank: int = 32
 
 
@@ -101,9 +103,13 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
         "--batch-size",
         str(budget.finetune_batch),
         "--save-every",
-        "50",
+        "100",
         "--learning-rate",
         str(budget.finetune_rate),
+        "--projector-learning-rate",
+        str(budget.finetune_projector_rate),
+        "--max-length",
+        "512",
         "--lora",
         "--lora-rank",
         str(budget.lora_rank),

@@ -135,13 +135,18 @@ class Words:
         return cls(mean, rows - mean, (rows - mean).norm(dim=1).mean())
 
 
-def prepare(projector: nn.Module, features: Tensor, words: Words) -> None:
-    """A fresh projector's tokens: at the mean word, and as far from it as words are."""
+def settle(projector: nn.Module, features: Tensor, words: Words) -> None:
+    """Image tokens as far from the mean word as words are; cosines stay as they were.
+
+    Left to itself the fit ends at four times that length, where the LM's gradient is ten times as
+    large and stage 1 learns nothing.
+    """
     last = projector.linear_2
     with torch.no_grad():
-        last.bias.copy_(words.mean)
         off = (projector(features[:512].float()) - words.mean).norm(dim=-1).mean()
-        last.weight.mul_(words.length / off)
+        share = words.length / off
+        last.weight.mul_(share)
+        last.bias.sub_(words.mean).mul_(share).add_(words.mean)
 
 
 def loss_of(tokens: Tensor, scale: Tensor, words: Words, bag: Bags, rows: Tensor,
@@ -165,7 +170,9 @@ def fit(projector: nn.Module, features: Tensor, chance: Tensor, bag: Bags, embed
     """Teach the projector; rows are drawn in proportion to ``chance`` ``(N,)``."""
     torch.manual_seed(recipe.seed)
     words = Words.of(embedding, bag)
-    prepare(projector, features, words)
+    with torch.no_grad():
+        projector.linear_2.bias.copy_(words.mean)
+    settle(projector, features, words)
     scale = nn.Parameter(torch.tensor(20.0).log())
     learning = [*projector.parameters(), scale]
     optimiser = torch.optim.AdamW(learning, recipe.rate, weight_decay=1e-4)
@@ -185,6 +192,7 @@ def fit(projector: nn.Module, features: Tensor, chance: Tensor, bag: Bags, embed
         if step % 200 == 0 or step == recipe.steps - 1:
             took = time.monotonic() - start
             print(f"words: step {step}, loss {loss.item():.3f}, {took:.0f} s", flush=True)
+    settle(projector, features, words)
 
 
 def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = None) -> None:
