@@ -35,8 +35,8 @@ def attack(live: Live, seed: int, *options: str) -> None:
     """A run of schemathesis; the server must be well after it."""
     tool = python_with("schemathesis", SCHEMATHESIS).parent / "st"
     what = ("--checks", ",".join(CHECKS), "--max-time", SECONDS, "--seed", str(seed))
-    how = ("--phases", "examples,coverage,fuzzing", "--no-color", *options)
-    run(tool, "run", f"{live.url}/openapi.json", *what, *how)
+    how = ("--phases", "examples,coverage,fuzzing", "--request-timeout", "60", "--no-color")
+    run(tool, "run", f"{live.url}/openapi.json", *what, *how, *options)
     mine = {"Authorization": f"Bearer {KEY}"}
     short = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
     assert WEB.post(live.url + CHAT, json=short, headers=mine).status_code == 200

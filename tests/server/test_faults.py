@@ -105,7 +105,7 @@ def served(checkpoint: Path, data: Path) -> Iterator[tuple[subprocess.Popen[byte
             return False
 
     try:
-        assert wait_until(ready, 120)
+        assert wait_until(ready, 240)
         yield process, url
     finally:
         process.kill()

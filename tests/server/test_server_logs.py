@@ -92,7 +92,7 @@ def session(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
                 return False
 
         try:
-            assert wait_until(ready, 120)
+            assert wait_until(ready, 240)
             statuses = hostile_session(url)
         finally:
             process.terminate()
