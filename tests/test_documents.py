@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ VERBS = [verb for verb in cli.VERBS if find_spec(f"neva.commands.{verb}")]
 
 def parses(words: tuple[str, ...]) -> str | None:
     """What the command line has against `neva WORDS`, or None."""
-    verb, *options = words
+    verb, *options = takewhile(lambda word: word not in (">", "|"), words)
     if verb not in VERBS:
         return f"there is no verb {verb!r}" if verb not in ("--help", "--version") else None
     try:
@@ -72,7 +72,6 @@ def test_help_names_the_precisions_that_there_are() -> None:
 
     (option,) = (p for p in cli.load("serve").params if p.name == "precision")
     assert [name for name in PRECISIONS if name not in option.help] == []
-    assert re.findall(r"int4", option.help) == []
 
 
 def named_verbs(text: str) -> set[str]:
