@@ -1,6 +1,7 @@
-"""Training speed: ours against Hugging Face's Trainer, same model, samples, batch and machine.
+"""Training speed: ours against its peers on the same models, samples, batches and machine.
 
-    python benchmarks/train.py --shape vit-b32 --stage finetune --steps 6 --batch-size 16
+    PYTHONPATH=DIR python benchmarks/train.py --json train.json   # everything, about 20 minutes
+    python benchmarks/train.py --quick                            # two steps of a small model
 
 The contenders run one after another, each in a process of its own, over the same random weights
 and the same samples in the same order:
@@ -11,160 +12,44 @@ and the same samples in the same order:
                  logits, bf16 autocast over fp32 weights, activation checkpointing
     hf lean      the same without activation checkpointing
     trl          TRL's SFTTrainer with its chunked loss over supervised positions, without
-                 activation checkpointing; left out where trl is not installed. It needs an
-                 environment of its own, or `pip install --target DIR --no-deps trl datasets ...`
-                 and PYTHONPATH=DIR
+                 activation checkpointing; left out where trl is not installed: `pip install
+                 --target DIR --no-deps trl datasets ...` and PYTHONPATH=DIR
+    nanovlm      nanoVLM's plain loop: autocast, all logits, nothing recomputed
 
-The first step of each is a warm-up and is not counted. What fills the cache is told apart.
+SmolLM2-135M's shape behind CLIP ViT-B/32's and ViT-L/14-336's; stages pretrain (the projector
+learns), finetune (the LM too) and, asked for, lora. The first step of each is a warm-up and is not
+counted. Filling the cache is told apart, in the last column, with everything else outside steps.
+MFU counts the work that the contender's stage needs, without padding, recomputing or logits that
+nobody asked for; the peak is measured. Memory is the largest resident size of the one process.
 """
 
 import argparse
 import importlib.util
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from train_job import STAGES, VISION, Job, prepare, step_work, targets
 
-CONTENDERS = ("neva", "neva live", "hf llava", "hf lean", "trl")
-VISION: dict[str, dict[str, int]] = {
-    "nano": {"size": 96, "patch": 16, "width": 192, "layers": 6, "heads": 6},
-    "vit-b32": {"size": 224, "patch": 32, "width": 768, "layers": 12, "heads": 12},
-    "vit-l14-336": {"size": 336, "patch": 14, "width": 1024, "layers": 24, "heads": 16},
-}
-SMOLLM2 = {
-    "vocab_size": 49152,
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "max_position_embeddings": 4096,
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is measured."""
-
-    shape: str
-    stage: str
-    steps: int
-    batch_size: int
-    threads: int
-    work: Path
-
-    @property
-    def model(self) -> Path:
-        return self.work / self.shape / "model"
-
-    @property
-    def data(self) -> Path:
-        return self.work / self.shape / f"{self.stage}.json"
-
-    @property
-    def images(self) -> Path:
-        return self.work / self.shape / "images"
-
-    def recipe(self, cache: bool) -> Any:
-        """The recipe of both sides."""
-        from neva.train.recipe import Recipe
-
-        return Recipe(
-            stage="pretrain" if self.stage == "pretrain" else "finetune",
-            learning_rate=1e-3 if self.stage == "pretrain" else 2e-5,
-            batch_size=self.batch_size,
-            max_steps=self.steps,
-            warmup_ratio=0.0,
-            template="plain" if self.stage == "pretrain" else "chatml",
-            feature_cache=cache,
-            save_every=0,
-            threads=self.threads,
-        )
-
-
-def prepare(job: Job) -> None:
-    """Random weights of the shape, and samples with lengths like LLaVA's."""
-    if not job.model.is_dir():
-        _compose(job)
-    rng = np.random.default_rng(0)
-    job.images.mkdir(parents=True, exist_ok=True)
-    records = []
-    for number in range(job.batch_size * job.steps):
-        file = job.images / f"{number}.jpg"
-        if not file.exists():
-            noise = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
-            Image.fromarray(noise).resize((640, 480)).save(file)
-        records.append(_record(number, job.stage, rng))
-    job.data.write_text(json.dumps(records))
-
-
-def _compose(job: Job) -> None:
-    from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
-
-    from neva.model.compose import compose
-
-    folder, v = job.work / job.shape, VISION[job.shape]
-    vision = CLIPVisionConfig(
-        hidden_size=v["width"],
-        intermediate_size=4 * v["width"],
-        num_hidden_layers=v["layers"],
-        num_attention_heads=v["heads"],
-        image_size=v["size"],
-        patch_size=v["patch"],
-    )
-    CLIPVisionModel(vision).save_pretrained(folder / "clip")
-    LlamaForCausalLM(LlamaConfig(**SMOLLM2, tie_word_embeddings=True)).save_pretrained(
-        folder / "lm"
-    )
-    _tokenizer().save_pretrained(folder / "lm")
-    compose(folder / "clip", folder / "lm", "mlp2x_gelu", job.model, template="chatml")
-
-
-def _tokenizer() -> Any:
-    """A word is a token, so that lengths are what `_record` says."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = {f"w{i}": i for i in range(1000)} | {"[UNK]": 1000}
-    plain = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    plain.add_special_tokens(["<|im_start|>", "<|im_end|>"])
-    return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<|im_end|>")
-
-
-def _record(number: int, stage: str, rng: np.random.Generator) -> dict[str, Any]:
-    """Captions of about 12 tokens; instructions of 1-4 turns whose answers vary from 2 to 200."""
-    if stage == "pretrain":
-        turns = [(1, int(rng.integers(8, 20)))]
-    else:
-        count = int(rng.integers(1, 5))
-        answers = np.clip(rng.lognormal(3.3, 1.0, count), 2, 200).astype(int)
-        turns = [(int(rng.integers(6, 20)), int(answer)) for answer in answers]
-    conversation = []
-    for at, (question, answer) in enumerate(turns):
-        image = "<image>\n" if at == 0 else ""
-        conversation.append({"from": "human", "value": image + _words(question, rng)})
-        conversation.append({"from": "gpt", "value": _words(answer, rng)})
-    return {"id": str(number), "image": f"{number}.jpg", "conversations": conversation}
-
-
-def _words(count: int, rng: np.random.Generator) -> str:
-    return " ".join(f"w{i}" for i in rng.integers(0, 1000, count))
+OURS = ("neva", "neva live")
+CONTENDERS = (*OURS, "hf llava", "hf lean", "trl", "nanovlm")
+SHAPES = ("vit-b32", "vit-l14-336")
+BATCH = {"nano": 16, "vit-b32": 8, "vit-l14-336": 4}
+HEAD = (
+    "contender  samples/s  x peer supervised/s   MFU   wait peak GiB x peer   first    last outside"
+)
 
 
 def run_ours(job: Job, cache: bool) -> dict[str, Any]:
     """A run of ours, read from its metrics."""
-    import shutil
-
     from neva.train.loop import run
 
     out = job.work / "run"
@@ -173,6 +58,7 @@ def run_ours(job: Job, cache: bool) -> dict[str, Any]:
     run(job.recipe(cache), job.model, [job.data], job.images, out)
     whole = time.perf_counter() - began
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "samples_per_second" in line]
     seconds = [line["samples"] / line["samples_per_second"] for line in lines]
     return {
         "seconds": seconds,
@@ -184,222 +70,115 @@ def run_ours(job: Job, cache: bool) -> dict[str, Any]:
     }
 
 
-def run_peer(job: Job, recompute: bool, trl: bool = False) -> dict[str, Any]:
-    """Hugging Face's Trainer, or TRL's, over the same samples in the same order."""
-    import torch
-    from transformers import AutoProcessor, Trainer, TrainerCallback, TrainingArguments
-
-    from neva.model import Checkpoint
-    from neva.model.keys import PROJECTOR, VISION, disk_name
-    from neva.model.load import load_model
-
-    torch.set_num_threads(job.threads or torch.get_num_threads())
-    recipe, parent = job.recipe(cache=False), Checkpoint.open(job.model)
-    model = load_model(parent, dtype=torch.float32, attention="sdpa")
-    for name, parameter in model.named_parameters():
-        disk = disk_name(name)
-        frozen = disk.startswith(VISION) or (
-            job.stage == "pretrain" and not disk.startswith(PROJECTOR)
-        )
-        parameter.requires_grad_(not frozen)
-    samples = _samples(job, recipe, parent)
-    clock: dict[str, list[float]] = {"seconds": [], "waits": [], "losses": []}
-
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        """Step times; the wait is what lies between two steps."""
-
-        last = time.perf_counter()
-
-        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-            self.last = time.perf_counter()
-
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            clock["waits"].append(time.perf_counter() - self.last)
-
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            now = time.perf_counter()
-            clock["seconds"].append(now - self.last)
-            self.last = now
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any, **kwargs: Any) -> None:
-            if "loss" in logs:
-                clock["losses"].append(float(logs["loss"]))
-
-    trained_on: Any = samples
-    collate: Any = _collate
-    kinds: tuple[Any, Any, dict[str, Any], dict[str, Any]] = (Trainer, TrainingArguments, {}, {})
-    if trl:
-        from datasets import Dataset
-        from datasets.table import InMemoryTable
-        from trl import SFTConfig, SFTTrainer
-
-        places = InMemoryTable.from_pydict({"at": list(range(len(samples)))})
-        trained_on = Dataset(places, fingerprint="places")
-        collate = _Rows(samples)
-        processor = {"processing_class": AutoProcessor.from_pretrained(job.model)}
-        more = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
-        kinds = (SFTTrainer, SFTConfig, processor, more)
-    trainer_class, arguments_class, inputs, more = kinds
-    arguments = arguments_class(
-        output_dir=str(job.work / "peer"),
-        per_device_train_batch_size=job.batch_size,
-        max_steps=job.steps,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=recompute,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if recompute else None,
-        dataloader_num_workers=2,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        train_sampling_strategy="sequential",
-        **more,
-    )
-    trainer = trainer_class(
-        model=model,
-        args=arguments,
-        train_dataset=trained_on,
-        data_collator=collate,
-        callbacks=[Clock()],
-        **inputs,
-    )
-    trainer.train()
-    supervised = [int((s["labels"][1:] != -100).sum()) for s in samples.targets]
-    size = job.batch_size
-    return {
-        **clock,
-        "samples": [size] * job.steps,
-        "supervised": [sum(supervised[i * size : (i + 1) * size]) for i in range(job.steps)],
-        "outside": 0.0,
-    }
-
-
-class _Samples:
-    """The peer's data set: ids and labels of ours, pixels decoded and normalised by its workers."""
-
-    def __init__(self, targets: list[dict[str, Any]], names: list[str], images: Any) -> None:
-        self.targets, self.names, self.images = targets, names, images
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, at: int) -> dict[str, Any]:
-        square = self.images(self.names[at]).square
-        return {**self.targets[at], "pixels": _normalise(square, self.images.recipe)}
-
-
-def _normalise(square: NDArray[np.uint8], recipe: Any) -> NDArray[np.float32]:
-    pixels = (square.astype(np.float32) * recipe.rescale - recipe.mean) / recipe.std
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-
-
-def _samples(job: Job, recipe: Any, parent: Any) -> _Samples:
-    """The samples in the order in which our run sees them."""
-    from neva.data.batch import PreparedImages
-    from neva.data.samples import Encoding, encode_record
-    from neva.data.stores import Folder
-    from neva.train.feed import Feed
-
-    feed = Feed.open(recipe, parent, [job.data], job.images)
-    feed.attach(None, print)  # type: ignore[arg-type]  # no cache, so no model is asked
-    with feed:
-        order = [id for _ in range(job.steps) for id in feed.next_step().sample_ids]  # type: ignore[union-attr]
-    encoding = Encoding(
-        feed.template, parent.tokenizer, parent.image_token_id, parent.image_tokens, 2048
-    )
-    by_id = {record.id: encode_record(record, encoding) for record in feed.records}
-    targets = []
-    for id in order:
-        ids = np.array(by_id[id].encoded.ids)
-        labels = np.where(by_id[id].encoded.supervised, ids, -100)
-        targets.append({"ids": ids, "labels": labels})
-    names = [by_id[id].images[0] for id in order]
-    return _Samples(targets, names, PreparedImages(Folder(job.images), parent.pixels))
-
-
-def _collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Right padding to the longest, as LLaVA's collator."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    def padded(name: str, value: int) -> Any:
-        rows = [torch.from_numpy(sample[name]) for sample in samples]
-        return pad_sequence(rows, batch_first=True, padding_value=value)
-
-    ids = padded("ids", 0)
-    lengths = torch.tensor([len(sample["ids"]) for sample in samples])
-    return {
-        "input_ids": ids,
-        "labels": padded("labels", -100),
-        "attention_mask": (torch.arange(ids.shape[1])[None] < lengths[:, None]).long(),
-        "pixel_values": torch.from_numpy(np.stack([sample["pixels"] for sample in samples])),
-    }
-
-
-class _Rows:
-    """TRL takes a `datasets` table only: of places, which its workers turn into our samples."""
-
-    def __init__(self, samples: _Samples) -> None:
-        self.samples = samples
-
-    def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Any]:
-        return _collate([self.samples[row["at"]] for row in rows])
-
-
 def measure(job: Job, contender: str) -> dict[str, Any]:
     """Run one contender in this process."""
-    if contender.startswith("neva"):
+    if contender in OURS:
         found = run_ours(job, cache=contender == "neva")
     else:
-        found = run_peer(job, recompute=contender == "hf llava", trl=contender == "trl")
+        from train_peers import run_peer
+
+        found = run_peer(job, contender)
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return found
 
 
-def row(name: str, found: dict[str, Any]) -> str:
-    """A line of the table; the first step is a warm-up."""
-    seconds, samples = sum(found["seconds"][1:]), sum(found["samples"][1:])
-    return (
-        f"{name:10} {samples / seconds:9.2f} {sum(found['supervised'][1:]) / seconds:12.1f} "
-        f"{100 * sum(found['waits'][1:]) / seconds:7.1f}% {found['memory'] / 2**30:9.2f} "
-        f"{found['losses'][0]:10.4f} {np.mean(found['losses'][-2:]):10.4f} {found['outside']:9.1f}"
+def measured_peak(threads: int) -> float:
+    """FLOP/s of this machine's matrix products."""
+    import torch
+
+    from neva.train.peak import find_peak
+
+    torch.set_num_threads(threads or torch.get_num_threads())
+    peak = find_peak("bf16")
+    return peak.flops if peak else float("nan")
+
+
+def figures(found: Mapping[str, Any], work: list[float], peak: float) -> dict[str, float]:
+    """What the table shows of a contender; the first step is left out of everything but losses."""
+    seconds = sum(found["seconds"][1:])
+    return {
+        "samples_per_second": sum(found["samples"][1:]) / seconds,
+        "supervised_per_second": sum(found["supervised"][1:]) / seconds,
+        "mfu": sum(work[1:]) / seconds / peak,
+        "wait": sum(found["waits"][1:]) / seconds,
+        "memory_gib": found["memory"] / 2**30,
+        "first_loss": found["losses"][0],
+        "last_loss": float(np.mean(found["losses"][-2:])),
+        "outside_seconds": found["outside"],
+    }
+
+
+def table(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A line for each contender, with its ratios to the fastest and to the smallest peer."""
+    peers = [value for name, value in found.items() if name not in OURS]
+    fastest = max((p["samples_per_second"] for p in peers), default=float("nan"))
+    smallest = min((p["memory_gib"] for p in peers), default=float("nan"))
+    return [
+        f"{name:10} {f['samples_per_second']:9.2f} {f['samples_per_second'] / fastest:6.2f}x "
+        f"{f['supervised_per_second']:12.1f} {100 * f['mfu']:5.1f}% {100 * f['wait']:5.1f}% "
+        f"{f['memory_gib']:8.2f} {f['memory_gib'] / smallest:5.2f}x {f['first_loss']:7.3f} "
+        f"{f['last_loss']:7.3f} {f['outside_seconds']:6.1f}s"
+        for name, f in found.items()
+    ]
+
+
+def compare(job: Job, contenders: list[str], peak: float) -> dict[str, dict[str, float]]:
+    """Every contender in a process of its own."""
+    prepare(job)
+    samples = targets(job)
+    found: dict[str, dict[str, float]] = {}
+    for contender in contenders:
+        values = {**asdict(job), "work": str(job.work)}
+        command = [sys.executable, __file__, "--measure", contender, "--job", json.dumps(values)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            print(f"{contender}: failed ({done.returncode}): {last}", flush=True)
+            continue
+        work = step_work(job, samples, live=contender != "neva")
+        found[contender] = figures(json.loads(done.stdout.splitlines()[-1]), work, peak)
+        print(f"{contender} done", file=sys.stderr, flush=True)
+    return found
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--shape", choices=VISION, action="append", help="default: both of CLIP's")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="default: both full ones")
+    parser.add_argument("--steps", type=int, default=4, help="the first is not counted")
+    parser.add_argument("--batch-size", type=int, help="default: 8 for ViT-B/32, 4 for ViT-L/14")
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as the machine gives")
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--only", choices=CONTENDERS, action="append")
+    parser.add_argument("--quick", action="store_true", help="two steps of two samples, small CLIP")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--measure", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Measure every contender in a process of its own and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=VISION, default="nano")
-    parser.add_argument("--stage", choices=["pretrain", "finetune"], default="finetune")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--only", choices=CONTENDERS, action="append")
-    parser.add_argument("--measure", choices=CONTENDERS, help=argparse.SUPPRESS)
-    o = parser.parse_args()
-    job = Job(o.shape, o.stage, o.steps, o.batch_size, o.threads, o.work)
+    """Measure every shape and stage, and print a table for each."""
+    o = options()
     if o.measure:
+        job = Job(**{**o.job, "work": Path(o.job["work"])})
         print("\n" + json.dumps(measure(job, o.measure)))
         return
-    prepare(job)
-    print(f"{job.shape}, {job.stage}, {job.steps} steps of {job.batch_size} samples")
-    print("contender  samples/s supervised/s    wait  peak GiB first loss  last loss  outside s")
     known = [c for c in CONTENDERS if c != "trl" or importlib.util.find_spec("trl")]
-    for contender in o.only or known:
-        command = [sys.executable, __file__, *sys.argv[1:], "--measure", contender]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            print(f"{contender:10} failed (exit {done.returncode})")
-            continue
-        print(row(contender, json.loads(done.stdout.splitlines()[-1])), flush=True)
+    peak, results = measured_peak(o.threads), []
+    print(f"peak: {peak / 1e9:.0f} GFLOP/s in bfloat16 products, measured")
+    for shape in o.shape or (["nano"] if o.quick else SHAPES):
+        for stage in o.stage or STAGES[:2]:
+            steps, size = (2, 2) if o.quick else (o.steps, o.batch_size or BATCH[shape])
+            job = Job(shape, stage, steps, size, o.threads, o.work)
+            found = compare(job, o.only or known, peak)
+            print(f"\n{shape}, {stage}, {steps} steps of {size} samples\n{HEAD}")
+            print("\n".join(table(found)), flush=True)
+            results.append({**asdict(job), "work": str(job.work), "contenders": found})
+            if o.json:
+                o.json.write_text(json.dumps({"peak_flops": peak, "results": results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -222,6 +222,8 @@ class _Layer(Function):
         ups, up_in = up.forward(h)
         result, down_in = down.forward(kernels.swiglu(gates, ups))
         ctx.plan, ctx.weights = plan, len(weights)
+        if not any(ctx.needs_input_grad[15:18]):
+            attended = None  # only o's own gradients need it
         ctx.save_for_backward(
             *weights, x, cos, sin, inverse_1, query, key, value, attended, middle, inverse_2,
             gates, ups, q_in, k_in, v_in, o_in, gate_in, up_in, down_in,
