@@ -4,14 +4,18 @@ import random
 import time
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from server_house import House, data_uri
 
+from neva.images import ImageSource
 from neva.server.assets import Assets
 from neva.server.content import Images
+from neva.server.database import SqliteDatabase
 from neva.server.errors import ApiError
+from neva.server.file_store import FileStore
 from neva.server.settings import Settings
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -50,15 +54,16 @@ def damaged(kind: str) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_pictures_are_read_or_refused(kind: str) -> None:
+def test_damaged_pictures_are_read_or_refused(kind: str, tmp_path: Path) -> None:
     settings = Settings()
     assets = Assets(settings)
+    files = FileStore(SqliteDatabase(tmp_path / "store.sqlite"), settings.limits)
     refused = 0
     try:
         for number, data in enumerate(damaged(kind)):
-            images, started = Images("local", settings, assets), time.monotonic()
+            images, started = Images("local", settings, assets, files), time.monotonic()
             try:
-                images.take(data_uri(data))
+                images.take(ImageSource(data_uri(data)))
                 (image,) = images.all()
                 assert image.array.shape[2] == 3 and image.array.size
             except ApiError as error:

@@ -77,7 +77,8 @@ def test_activations_are_what_autograd_keeps(shaped: Checkpoint, kind: str) -> N
         expected = activations(shape, recipe) - layer
     else:
         expected = activations(shape, recipe)
-    assert kept_by_autograd(Learner(shaped, recipe)) == pytest.approx(expected, rel=0.15)
+    learner = Learner(shaped, recipe, fused=False)  # as on a GPU; fused layers keep less
+    assert kept_by_autograd(learner) == pytest.approx(expected, rel=0.15)
 
 
 def test_parameters_are_counted_exactly(shaped: Checkpoint) -> None:

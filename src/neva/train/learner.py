@@ -39,9 +39,20 @@ class Outcome:
 
 
 class Learner:
-    """A checkpoint made ready to learn by a recipe."""
+    """A checkpoint made ready to learn by a recipe.
 
-    def __init__(self, parent: Checkpoint, recipe: Recipe, ranks: Ranks | None = None) -> None:
+    On a CPU `fused` layers take the place of those of Hugging Face: the same numbers, other steps.
+    Where activations are computed again the old layers stay, since torch's checkpointing wants
+    each saved tensor read once and a fused layer keeps little anyway.
+    """
+
+    def __init__(
+        self,
+        parent: Checkpoint,
+        recipe: Recipe,
+        ranks: Ranks | None = None,
+        fused: bool = True,
+    ) -> None:
         self.parent, self.recipe, self.ranks = parent, recipe, ranks or Ranks()
         self.grid = Grid.of(recipe, self.ranks.world)
         self.dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
@@ -49,7 +60,8 @@ class Learner:
         if self.ranks.device == "cpu":
             keep_freed_memory()
             use_short_attention(self.model)
-            use_fused_layers(self.model)
+            if fused and not recipe.checkpointing:
+                use_fused_layers(self.model)
         self.model.requires_grad_(False)
         if recipe.lora:
             add_recipes_lora(self.model, recipe)

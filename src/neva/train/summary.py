@@ -75,4 +75,5 @@ def finished(run: Path) -> Summary | None:
         return None
     values |= {name: math.nan for name in _LOSSES if values.get(name) is None}
     best = run / Path(values["best"]).name if values.get("best") else None
+    values["datasets"] = tuple(values.get("datasets", ()))
     return Summary(**{**values, "final": run / "final", "best": best})
