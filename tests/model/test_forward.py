@@ -107,6 +107,22 @@ def test_documents_do_not_see_each_other(composed: dict[str, Checkpoint]) -> Non
         torch.testing.assert_close(whole, torch.stack(parts).sum(), rtol=1e-5, atol=0)
 
 
+def test_rows_of_round_lengths_are_the_same(
+    composed: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, results = composed["llama"], []
+    row = pack(*mixed(checkpoint))
+    assert len(row.ids) % forward.SIZES and len(forward._rounded(row).ids) == forward.SIZES
+    for long in (forward.LONG, 0):
+        monkeypatch.setattr(forward, "LONG", long)
+        model = load_model(checkpoint)
+        loss, count = packed_forward(model, row, checkpoint.pixels)
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        results.append((loss.detach(), count, gradients))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-6)
+
+
 def test_a_sliding_window_holds_within_documents(
     clip: object, languages: dict[str, object], composed: dict[str, Checkpoint], tmp_path: object
 ) -> None:

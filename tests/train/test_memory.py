@@ -1,9 +1,12 @@
 """Freed blocks stay with the process: the second allocation of a size faults no page in."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from neva.train.memory import limit_kernel_caches
 
 PROBE = """
 import resource, torch
@@ -24,3 +27,12 @@ def test_memory_that_was_freed_is_not_faulted_in_again() -> None:
     command = [sys.executable, "-c", PROBE]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 100  # 16384 pages of 4 KiB otherwise
+
+
+def test_the_users_own_limits_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "")  # so that it is put back afterwards
+    monkeypatch.delenv("LRU_CACHE_CAPACITY")
+    limit_kernel_caches()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
+    assert int(os.environ["LRU_CACHE_CAPACITY"]) < 1024

@@ -6,7 +6,7 @@ Logits exist at supervised positions only. The equality tests hold it to plain H
 sample by sample, in loss and gradients.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -23,6 +23,7 @@ from neva.model.features import image_features
 
 CHUNK = 256  # supervised positions whose logits are in memory at once
 CUDA_CHUNK = 1024
+SIZES, LONG = 64, 512  # on a CPU, rows of LONG tokens and more are multiples of SIZES long
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def packed_forward(
     works. `model` comes from `load_model`, whose attention keeps documents apart.
     """
     device = model.lm_head.weight.device
+    if device.type == "cpu" and len(inputs.ids) >= LONG:
+        inputs = _rounded(inputs)
     embeddings = model.get_input_embeddings()(inputs.ids.to(device))
     embeddings = _with_images(model, embeddings, inputs, recipe)
     hidden = model.model.language_model(
@@ -69,6 +72,26 @@ def packed_forward(
     return (
         _loss(model, hidden[(targets - 1).to(device)], inputs.ids[targets].to(device)),
         len(targets),
+    )
+
+
+def _rounded(inputs: PackedInputs) -> PackedInputs:
+    """The row, filled up to a multiple of SIZES by a document that nothing is learned from.
+
+    oneDNN compiles and keeps a kernel for every size of product that it meets, so rows of every
+    length cost hundreds of megabytes over a run. A document sees no other: the loss is the same.
+    """
+    extra = -len(inputs.ids) % SIZES
+    if extra == 0:
+        return inputs
+    end = inputs.cu_seqlens[-1:] + extra
+    nothing = inputs.supervised.new_zeros(extra)
+    return replace(
+        inputs,
+        ids=torch.cat([inputs.ids, inputs.ids.new_zeros(extra)]),
+        positions=torch.cat([inputs.positions, torch.arange(extra).to(inputs.positions)]),
+        cu_seqlens=torch.cat([inputs.cu_seqlens, end]),
+        supervised=torch.cat([inputs.supervised, nothing]),
     )
 
 
@@ -116,7 +139,7 @@ def _loss(model: LlavaForConditionalGeneration, hidden: Tensor, targets: Tensor)
         return cast(Tensor, _HeadLoss.apply(hidden, head.weight, targets, rows, learns))  # type: ignore[no-untyped-call]
     losses = [
         recompute(_cross_entropy, head, h, t, use_reentrant=False)
-        for h, t in zip(hidden.split(rows), targets.split(rows), strict=True)
+        for h, t in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
     ]
     return torch.stack(losses).sum()
 

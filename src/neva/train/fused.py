@@ -222,11 +222,10 @@ class _Layer(Function):
         ups, up_in = up.forward(h)
         result, down_in = down.forward(kernels.swiglu(gates, ups))
         ctx.plan, ctx.weights = plan, len(weights)
-        if not any(ctx.needs_input_grad[15:18]):
-            attended = None  # only o's own gradients need it
+        learned = any(ctx.needs_input_grad[15:18])  # only o's own gradients need what it was given
         ctx.save_for_backward(
-            *weights, x, cos, sin, inverse_1, query, key, value, attended, middle, inverse_2,
-            gates, ups, q_in, k_in, v_in, o_in, gate_in, up_in, down_in,
+            *weights, x, cos, sin, inverse_1, query, key, value, attended if learned else None,
+            middle, inverse_2, gates, ups, q_in, k_in, v_in, o_in, gate_in, up_in, down_in,
         )  # fmt: skip
         added: Tensor = result.add_(middle)
         return added
@@ -234,12 +233,13 @@ class _Layer(Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        plan, weights = ctx.plan, ctx.saved_tensors[: ctx.weights]
+        saved = ctx.saved_tensors  # read once: under checkpointing each reading computes anew
+        plan, weights = ctx.plan, saved[: ctx.weights]
         norm_1, norm_2, q, k, v, o, gate, up, down = _parts(plan, weights)
-        x, cos, sin, inverse_1, query, key, value, attended, middle, inverse_2, gates, ups = (
-            ctx.saved_tensors[ctx.weights : ctx.weights + 12]
-        )
-        inner = ctx.saved_tensors[ctx.weights + 12 :]
+        x, cos, sin, inverse_1, query, key, value, attended, middle, inverse_2, gates, ups = saved[
+            ctx.weights : ctx.weights + 12
+        ]
+        inner = saved[ctx.weights + 12 :]
         kernels, needs = plan.kernels, ctx.needs_input_grad[4:]
         grads: list[Tensor | None] = [None] * ctx.weights
 

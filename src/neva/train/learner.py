@@ -16,7 +16,7 @@ from neva.model.load import load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
 from neva.train.fused import use_fused_layers
-from neva.train.memory import keep_freed_memory
+from neva.train.memory import keep_freed_memory, limit_kernel_caches
 from neva.train.optimizer import MasterAdamW
 from neva.train.quantised import load_quantised
 from neva.train.ranks import Ranks
@@ -59,6 +59,7 @@ class Learner:
         self.model = self._load()
         if self.ranks.device == "cpu":
             keep_freed_memory()
+            limit_kernel_caches()
             use_short_attention(self.model)
             if fused and not recipe.checkpointing:
                 use_fused_layers(self.model)

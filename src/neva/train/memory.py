@@ -1,16 +1,31 @@
-"""Keep memory that a step frees for the next one, instead of giving it back to the system.
+"""What a process on a CPU keeps: the memory that a step frees, and not too many compiled kernels.
 
 glibc returns every large block at once and asks for it anew in the next layer: 50,000 page faults
 for a row of 1024 tokens on a CPU, a thirtieth of its time. With this there are none, and the
 largest size of the process stays what it was.
+
+oneDNN compiles a kernel for every size of matrix product and keeps the last 1024, and so does its
+wrapper in torch; documents of all lengths make so many sizes that a run grew by gigabytes. A row
+needs a hundred or two.
 """
 
 import ctypes
+import os
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 _LARGEST = 32 * 2**20  # glibc takes no more
 _KEPT = 2**30
+_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "256"}
+
+
+def limit_kernel_caches() -> None:
+    """Keep fewer kernels; takes effect in a process that has not multiplied matrices yet.
+
+    What the user has set in the environment stays.
+    """
+    for name, count in _CACHES.items():
+        os.environ.setdefault(name, count)
 
 
 def keep_freed_memory() -> bool:
