@@ -147,7 +147,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--shape", choices=VISION, action="append", help="default: both of CLIP's")
     parser.add_argument("--stage", choices=STAGES, action="append", help="default: both full ones")
-    parser.add_argument("--steps", type=int, default=4, help="the first is not counted")
+    parser.add_argument("--steps", type=int, default=3, help="the first is not counted")
     parser.add_argument("--batch-size", type=int, help="default: 8 for ViT-B/32, 4 for ViT-L/14")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the machine gives")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
