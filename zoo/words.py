@@ -19,8 +19,10 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,6 +37,16 @@ from neva.model.save import save_checkpoint
 from zoo import vqa
 from zoo.augment import compose, load, normalise
 from zoo.clip_data import Item, Sampler, usable
+
+
+class Projector(Protocol):
+    """A projector as Hugging Face's LLaVA has it: features ``(B, P, Dv)`` to ``(B, P, D)``."""
+
+    linear_2: nn.Linear
+
+    def __call__(self, features: Tensor) -> Tensor: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,7 @@ class Words:
         return cls(mean, rows - mean, (rows - mean).norm(dim=1).mean())
 
 
-def settle(projector: nn.Module, features: Tensor, words: Words) -> None:
+def settle(projector: Projector, features: Tensor, words: Words) -> None:
     """Image tokens as far from the mean word as words are; cosines stay as they were.
 
     Left to itself the fit ends at four times that length, where the LM's gradient is ten times as
@@ -162,10 +174,11 @@ def loss_of(tokens: Tensor, scale: Tensor, words: Words, bag: Bags, rows: Tensor
     aim = F.normalize((weights[:, :, None] * words.own[columns]).sum(1), dim=-1)
     missed = 1 - (units * aim[:, None]).sum(-1).mean()
     size = (off.norm(dim=-1) / words.length).log().pow(2).mean()
-    return named + recipe.aim_weight * missed + recipe.size_weight * size
+    loss: Tensor = named + recipe.aim_weight * missed + recipe.size_weight * size
+    return loss
 
 
-def fit(projector: nn.Module, features: Tensor, chance: Tensor, bag: Bags, embedding: Tensor,
+def fit(projector: Projector, features: Tensor, chance: Tensor, bag: Bags, embedding: Tensor,
         recipe: WordsRecipe) -> None:  # fmt: skip
     """Teach the projector; rows are drawn in proportion to ``chance`` ``(N,)``."""
     torch.manual_seed(recipe.seed)
@@ -187,7 +200,7 @@ def fit(projector: nn.Module, features: Tensor, chance: Tensor, bag: Bags, embed
             tokens = projector(seen)
         loss = loss_of(tokens.float(), scale, words, bag, rows, recipe)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if step % 200 == 0 or step == recipe.steps - 1:
             took = time.monotonic() - start
