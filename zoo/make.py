@@ -36,6 +36,27 @@ class Budget:
     """Below the adapter's, or the LM would learn to read words that move away."""
     lora_rank: int = 32
 
+    def pretrain_options(self) -> list[str]:
+        """Stage 1's."""
+        most = ["--max-steps", str(self.pretrain_steps)] if self.pretrain_steps else []
+        batch, rate = str(self.pretrain_batch), str(self.pretrain_rate)
+        return ["--batch-size", batch, "--learning-rate", rate, *most]
+
+    def finetune_options(self) -> list[str]:
+        """Stage 2's."""
+        options = {
+            "--batch-size": self.finetune_batch,
+            "--save-every": 100,
+            "--learning-rate": self.finetune_rate,
+            "--projector-learning-rate": self.finetune_projector_rate,
+            "--max-length": 512,
+            "--lora-rank": self.lora_rank,
+            "--lora-alpha": 2 * self.lora_rank,
+        }
+        if self.finetune_steps:
+            options["--max-steps"] = self.finetune_steps
+        return ["--lora", *(word for pair in options.items() for word in map(str, pair))]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -97,27 +118,6 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
     clip, base, join = work / "clip" / "final", work / "base", work / "composed"
     worded = work / "worded"
     one, two = work / "pretrain", work / "finetune"
-    first = ["--batch-size", str(budget.pretrain_batch)]
-    first += ["--learning-rate", str(budget.pretrain_rate)]
-    second = [
-        "--batch-size",
-        str(budget.finetune_batch),
-        "--save-every",
-        "100",
-        "--learning-rate",
-        str(budget.finetune_rate),
-        "--projector-learning-rate",
-        str(budget.finetune_projector_rate),
-        "--max-length",
-        "512",
-        "--lora",
-        "--lora-rank",
-        str(budget.lora_rank),
-        "--lora-alpha",
-        str(2 * budget.lora_rank),
-    ]
-    first += ["--max-steps", str(budget.pretrain_steps)] if budget.pretrain_steps else []
-    second += ["--max-steps", str(budget.finetune_steps)] if budget.finetune_steps else []
     minutes = ["--minutes", str(budget.clip_minutes), "--resume"]
     return [
         Step("drawings", work / "openmoji" / "table.jsonl", _module("zoo.drawings", *place)),
@@ -148,12 +148,12 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
         Step(
             "pretrain",
             one / "final" / "config.json",
-            _stage("pretrain", worded, work / "stage1", one, *first),
+            _stage("pretrain", worded, work / "stage1", one, *budget.pretrain_options()),
         ),
         Step(
             "finetune",
             two / "final" / "config.json",
-            _stage("finetune", one / "final", work / "stage2", two, *second),
+            _stage("finetune", one / "final", work / "stage2", two, *budget.finetune_options()),
         ),
         Step("pack", weights / "manifest.json", lambda: pack_weights(work, weights)),
     ]

