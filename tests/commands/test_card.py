@@ -13,10 +13,11 @@ from PIL import Image, ImageColor
 
 from neva.cli import main
 from neva.commands.card import CARD_NOTES
+from neva.deploy.beside import gather
 from neva.deploy.card import card, parameters, restricted
 from neva.deploy.chart import bars, draw_chart
 from neva.deploy.notes import SUBCARDS, UNSAID, Notes, read_notes
-from neva.deploy.sheet import HIT, MISS, contact_sheet, fitting, wrapped
+from neva.deploy.sheet import HIT, MISS, contact_sheet, fitting, save_sheet, wrapped
 from neva.errors import DataError
 from neva.evaluate import Item
 from neva.model.checkpoint import Checkpoint
@@ -103,7 +104,7 @@ def test_restricted(licence: str, bound: bool) -> None:
         (
             "--notes",
             '{"nmae": "x"}',
-            "sources, training, evaluation, hardware, ethics and fields are known",
+            "evaluation, hardware, speed, ethics and fields are known",
         ),
         ("--notes", '{"fields": {"Basi": {}}}', "no subcard 'Basi'"),
         ("--notes", '{"fields": {"Bias": "none"}}', "fields is {subcard"),
@@ -162,14 +163,18 @@ def test_the_default_models_notes_are_whole_and_true_to_the_sources() -> None:
 def test_every_field_of_the_manner_is_there(checkpoint: Path) -> None:
     text = card(Checkpoint.open(checkpoint), [RESULT], read_notes(CARD_NOTES, "x"))
     for heading in ("References", "Model architecture", "Input", "Output", "Software integration",
-                    "Training data", "Evaluation", "Ethical considerations", "Explainability",
-                    "Bias", "Privacy", "Safety & Security", "Prototype"):  # fmt: skip
+                    "Training data", "Inference", "Evaluation", "Ethical considerations",
+                    "Explainability", "Bias", "Privacy", "Safety & Security",
+                    "Prototype"):  # fmt: skip
         assert f"\n## {heading}\n" in text
     assert (
         "| @iconify-json/twemoji | 1.2.5 | CC-BY-4.0 | Twitter | training | 2,104 drawings |"
         in text
     )
     assert UNSAID not in text.split("## Explainability")[1]
+    assert "### Pretraining data set" in text and "### Finetuning data set" in text
+    for language in ("python", "javascript", "bash"):
+        assert f"\n```{language}\n" in text.split("## Prototype")[1]
 
 
 def test_chart_has_every_headline_with_its_baselines(tmp_path: Path) -> None:
@@ -188,6 +193,50 @@ def test_chart_has_every_headline_with_its_baselines(tmp_path: Path) -> None:
     assert {(0x2F, 0x6F, 0x4F), (0xC9, 0x8A, 0x2B), (0x9A, 0xA0, 0xA6)} <= colours
     assert not draw_chart([], tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
+
+
+def test_baselines_stand_beside_their_score() -> None:
+    score = RESULT | {"asked": RESULT["asked"] | {"sha256": "ab", "baseline": "none"}}  # type: ignore[operator]
+    fewer = score | {"asked": {"sha256": "ab", "baseline": "shuffled"}, "questions": 50}
+    fewer |= {"metrics": {"accuracy": 12.0}}
+    alone = fewer | {"task": "scenes"}
+    joined, left = gather([fewer, score, alone], "ab")
+    assert joined["beside"] == {"text": {"accuracy": 60.5}, "shuffled, 50": {"accuracy": 12.0}}
+    assert joined["questions"] == 100
+    assert left is alone
+    assert ("easy-vqa\naccuracy", "shuffled", 12.0) in bars([joined])
+    with pytest.raises(DataError, match="is of the model ab, not of cd; run `neva eval easy-vqa`"):
+        gather([score], "cd")
+    with pytest.raises(DataError, match="two results of easy-vqa with the baseline 'none'"):
+        gather([score, score])
+
+
+def test_a_result_of_another_model_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    other = RESULT | {"asked": RESULT["asked"] | {"sha256": "cd" * 32}}  # type: ignore[operator]
+    (tmp_path / "r.json").write_text(json.dumps(other))
+    words = ["neva", "card", str(checkpoint), "--result", str(tmp_path / "r.json")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    assert "is of the model cdcdcdcdcdcd, not of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wish", ["Title", "Title=", "Title=missing.png"])
+def test_a_picture_must_be_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, tmp_path: Path, wish: str,
+) -> None:  # fmt: skip
+    words = ["neva", "card", str(checkpoint), "--picture", wish, "-o", str(tmp_path / "c.md")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    assert "give TITLE=FILE" in capsys.readouterr().err
+    assert not (tmp_path / "c.md").exists()
 
 
 @pytest.fixture
@@ -240,6 +289,31 @@ def test_contact_sheet_refuses_other_files_and_the_blind(
         contact_sheet(blind, items)
 
 
+def test_contact_sheet_is_the_seeds(asked: tuple[dict[str, object], list[Item]]) -> None:
+    result, items = asked
+    sheets = [np.array(contact_sheet(result, items, 2, seed)).tobytes() for seed in range(8)]
+    assert sheets[0] == np.array(contact_sheet(result, items, 2, 0)).tobytes()
+    assert len(set(sheets)) > 1
+
+
+def test_one_question_of_all_is_told_once(asked: tuple[dict[str, object], list[Item]]) -> None:
+    result, items = asked
+    answers = result["answers"]
+    assert isinstance(answers, list)
+    same = result | {"answers": [one | {"question": "What is this?"} for one in answers]}
+    assert contact_sheet(same, items).height < contact_sheet(result, items).height
+
+
+def test_a_sheet_is_saved_within_its_bytes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    save_sheet(Image.fromarray(noise), tmp_path / "a.png", 60_000)
+    assert (tmp_path / "a.png").stat().st_size <= 60_000
+    save_sheet(Image.new("RGB", (300, 200), "teal"), tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.size == (300, 200)
+        assert image.convert("RGB").getcolors() == [(60_000, ImageColor.getrgb("teal"))]
+
+
 def test_lines_fit_their_tile() -> None:
     assert fitting("short", 132) == "short"
     assert fitting("long " * 40, 132).endswith("...")
@@ -263,10 +337,14 @@ def test_pictures_stand_beside_the_card(
     (tmp_path / "r.json").write_text(json.dumps(RESULT | {"answers": answers}))
     out = tmp_path / "card.md"
     words = ["neva", "card", checkpoint, "--result", tmp_path / "r.json", "-o", out]
+    (tmp_path / "plots").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "plots" / "p.png")
+    words += ["--picture", f"A plot={tmp_path / 'plots' / 'p.png'}", "--tiles", 1]
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--sheet", f"easy-vqa={package}"])
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 0
     assert "![Hits and misses of easy-vqa](card.easy-vqa.png)" in out.read_text()
+    assert "![A plot](plots/p.png)" in out.read_text()
     with Image.open(tmp_path / "card.easy-vqa.png") as image:
         assert image.width > 800

@@ -1,5 +1,6 @@
 """`neva card`: write a checkpoint's model card, with its chart and contact sheets."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from rich.console import Console
 
 from neva.commands.eval import check_places
 from neva.deploy import card as cards
+from neva.deploy.beside import gather
 from neva.deploy.chart import draw_chart
 from neva.deploy.notes import read_notes
-from neva.deploy.sheet import contact_sheet
+from neva.deploy.sheet import contact_sheet, save_sheet
 from neva.errors import DataError
 from neva.evaluate import TASKS, read
 from neva.evaluate.files import read_json
@@ -26,7 +28,10 @@ RESULT_FIELDS = ("task", "asked", "metrics", "floor", "questions", "of", "interv
 
 def card(
     checkpoint: Path | None = typer.Argument(None, help="The default model if left out."),
-    result: list[Path] = typer.Option([], help="A JSON file of `neva eval`; repeatable."),
+    result: list[Path] = typer.Option(
+        [],
+        help="A JSON file of `neva eval`; repeatable. A task's baselines stand beside its score.",
+    ),
     notes: Path | None = typer.Option(
         None,
         help="What only the maker can say, a JSON object; the default model's come with it.",
@@ -37,21 +42,34 @@ def card(
         help="With --output: a contact sheet of a result's hits and misses, from the task's "
         "files (as --data of `neva eval`); repeatable.",
     ),
+    tiles: int = typer.Option(
+        18, min=1, max=200, help="Most hits, and most misses, of a contact sheet."
+    ),
+    picture: list[str] = typer.Option(
+        [],
+        metavar="TITLE=FILE",
+        help="With --output: a picture to show with the evaluation; repeatable.",
+    ),
     output: Path | None = typer.Option(
         None, "--output", "-o", help="File, pictures beside it; stdout, no pictures, if left out."
     ),
 ) -> None:
     """Write a model card from what a checkpoint and its evaluations hold."""
     check_places(output)
-    if sheet and output is None:
-        raise DataError("--sheet makes a picture beside the card; give --output too.")
-    results = [read_result(path) for path in result]
+    if (sheet or picture) and output is None:
+        raise DataError("--sheet and --picture need a card that is a file; give --output too.")
+    given = [read_result(path) for path in result]
     opened = Checkpoint.open(checkpoint or default_checkpoint())
+    results = gather(given, opened.sha256)
     known = read_notes(notes or (None if checkpoint else CARD_NOTES), opened.path.name)
     if output is None:
         typer.echo(cards.card(opened, results, known), nl=False)
         return
-    pictures = [*chart(results, output), *(one_sheet(each, results, output) for each in sheet)]
+    pictures = [
+        *chart(results, output),
+        *(titled(each, output) for each in picture),
+        *(one_sheet(each, tiles, results, output) for each in sheet),
+    ]
     write_whole(output, cards.card(opened, results, known, pictures))
 
 
@@ -67,7 +85,18 @@ def chart(results: Sequence[Mapping[str, Any]], output: Path) -> list[tuple[str,
     return []
 
 
-def one_sheet(wish: str, results: Sequence[Mapping[str, Any]], output: Path) -> tuple[str, str]:
+def titled(wish: str, output: Path) -> tuple[str, str]:
+    """A picture that is there, by its place from the card."""
+    title, _, name = wish.partition("=")
+    if not name or not Path(name).is_file():
+        raise DataError(f"--picture {wish}: give TITLE=FILE, an existing picture.")
+    place = os.path.relpath(Path(name).absolute(), output.absolute().parent)
+    return title, Path(place).as_posix()
+
+
+def one_sheet(
+    wish: str, tiles: int, results: Sequence[Mapping[str, Any]], output: Path
+) -> tuple[str, str]:
     """A contact sheet beside the card, of the task's first result with its pictures."""
     name, _, folder = wish.partition("=")
     found = [
@@ -78,7 +107,7 @@ def one_sheet(wish: str, results: Sequence[Mapping[str, Any]], output: Path) -> 
         raise DataError(f"--sheet {wish}: no result of {name} with its pictures; give --result.")
     items = read(TASKS[name], Path(folder) if folder else None)
     path = output.with_name(f"{output.stem}.{name}.png")
-    contact_sheet(found[0], items).save(path, optimize=True)
+    save_sheet(contact_sheet(found[0], items, tiles), path)
     return f"Hits and misses of {name}", path.name
 
 

@@ -7,6 +7,7 @@ nobody filled in says so.
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from neva.deploy.notes import SOURCE_FIELDS, SUBCARDS, UNSAID, Notes
@@ -21,19 +22,7 @@ METHOD = (
     "the answer."
 )
 OUTPUT = {"Output format": "Text, streamed", "Output parameters": "None"}
-PROTOTYPE = """```python
-import base64, requests
-
-picture = base64.b64encode(open("picture.png", "rb").read()).decode()
-answer = requests.post(
-    "http://127.0.0.1:8000/v1/vlm/nvidia/neva-22b",
-    json={"messages": [{"role": "user", "content":
-        f'What is this? <img src="data:image/png;base64,{picture}" />'}],
-        "temperature": 0.2, "top_p": 0.7, "max_tokens": 1024, "seed": 0},
-)
-print(answer.json()["choices"][0]["message"]["content"])
-```
-"""
+PROTOTYPE = Path(__file__).with_name("prototype.md")
 
 
 def card(
@@ -48,13 +37,14 @@ def card(
         "## Model architecture\n\n" + table(("", ""), architecture(checkpoint).items()),
         "## Input\n\n" + table(("", ""), entrance(checkpoint).items()),
         "## Output\n\n" + table(("", ""), OUTPUT.items()),
-        "## Software integration\n\n" + table(("", ""), integration(notes).items()),
+        "## Software integration\n\n" + table(("", ""), integration().items()),
         "## Training data\n\n" + data(checkpoint, notes),
         "## Recipe\n\n" + recipe(checkpoint),
+        "## Inference\n\n" + table(("", ""), inference(notes).items()),
         "## Evaluation\n\n" + evaluation(results, notes, pictures),
         "## Ethical considerations\n\n" + (notes.ethics or UNSAID),
         *(subcard(title, notes, checkpoint, results) for title in SUBCARDS),
-        "## Prototype\n\n`neva serve --model DIR`, then:\n\n" + PROTOTYPE,
+        "## Prototype\n\n" + PROTOTYPE.read_text(encoding="utf-8"),
     )
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
@@ -92,7 +82,8 @@ def architecture(checkpoint: Checkpoint) -> dict[str, str]:
     ours = checkpoint.provenance.stage != "foreign"  # neva never trains the tower; others may have
     frozen = ", frozen" if ours else ""
     return {
-        "Type": "Transformer (CLIP, projector, GPT)",
+        "Architecture type": "Transformer",
+        "Network architecture": "GPT + CLIP, joined by a projector",
         "Vision tower": (
             f"CLIP ViT, {vision['num_hidden_layers']} layers of width {vision['hidden_size']}, "
             f"{vision['image_size']} px in patches of {vision['patch_size']}; "
@@ -137,20 +128,32 @@ def entrance(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
-def integration(notes: Notes) -> dict[str, str]:
+def integration() -> dict[str, str]:
     """What it runs on."""
     return {
         "Runtimes": "OpenVINO (`neva serve`, `neva chat`), PyTorch (`--engine torch`)",
         "Interfaces": "NVIDIA's and OpenAI's HTTP APIs, command line",
+        "Supported hardware": "x86-64 CPUs by OpenVINO; PyTorch's devices by its engine",
         "Supported operating system": "Linux",
+    }
+
+
+def inference(notes: Notes) -> dict[str, str]:
+    """What answers, and where it was measured."""
+    return {
+        "Engine": "OpenVINO, int8 unless another precision is asked for",
         "Test hardware": notes.hardware or UNSAID,
+        "Size and speed": notes.speed or UNSAID,
     }
 
 
 def data(checkpoint: Checkpoint, notes: Notes) -> str:
     """The data sets of the two stages, and the works behind them, with licences and counts."""
     used = checkpoint.provenance.datasets
+    stages = {"Pretraining": notes.pretraining, "Finetuning": notes.finetuning}
     parts = [notes.training] if notes.training else []
+    parts += [f"### {stage} data set\n\n{told}" for stage, told in stages.items() if told]
+    parts += ["### Data sets on record"] if any(stages.values()) else []
     if used:
         header = ("data set", "version", "licence", "samples", "skipped", "sha256")
         lines = [

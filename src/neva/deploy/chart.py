@@ -5,26 +5,28 @@ from pathlib import Path
 from typing import Any
 
 COLOURS = {"score": "#2f6f4f", "text": "#c98a2b", "shuffled": "#8a6fae", "no model": "#9aa0a6"}
+COLOURS["base LM"] = "#4f7cac"
 LABELS = {
     "score": "with its picture",
     "text": "without the picture",
     "shuffled": "another's picture",
     "no model": "no model",
+    "base LM": "its base LM",
 }
 INCHES = 0.24  # a bar's
 
 
 def bars(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
-    """(task and figure, column, percent) of each result's headline."""
+    """(task and figure, column, percent) of each result's headline; "text, 600" is "text"."""
     found = []
     for result in results:
         name = result["headline"]["name"] if "headline" in result else next(iter(result["metrics"]))
         columns = {"score": result["metrics"], **result.get("beside", {})}
         columns["no model"] = result["floor"]
         found += [
-            (f"{result['task']}\n{name}", column, float(figures[name]))
+            (f"{result['task']}\n{name}", column.partition(",")[0], float(figures[name]))
             for column, figures in columns.items()
-            if name in figures
+            if name in figures and column.partition(",")[0] in LABELS
         ]
     return found
 
@@ -64,6 +66,6 @@ def draw_chart(results: Sequence[Mapping[str, Any]], path: Path) -> bool:
     axes.set_xlim(0, 108)
     axes.set_xlabel("percent, greedy")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     figure.savefig(path, dpi=110, metadata={"Software": ""})
     return True

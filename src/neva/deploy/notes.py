@@ -51,7 +51,9 @@ SOURCE_FIELDS = ("name", "version", "licence", "artist", "use", "count")
 @dataclass(frozen=True)
 class Notes:
     """The maker's words. `sources` are the works behind the data (SOURCE_FIELDS, all text);
-    `references` are (title, address); `fields` answers a subcard's fields, by subcard.
+    `references` are (title, address); `fields` answers a subcard's fields, by subcard. `training`
+    is about all data, `pretraining` and `finetuning` about each stage's (what it holds, how it was
+    made, licences); `speed` tells sizes and times.
     """
 
     name: str
@@ -61,8 +63,11 @@ class Notes:
     references: tuple[tuple[str, str], ...] = ()
     sources: tuple[Mapping[str, str], ...] = ()
     training: str = ""
+    pretraining: str = ""
+    finetuning: str = ""
     evaluation: str = ""
     hardware: str = ""
+    speed: str = ""
     ethics: str = ""
     fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

@@ -1,6 +1,9 @@
 """A contact sheet of an evaluation: hits and misses as a person would look at them."""
 
+import random
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -9,20 +12,28 @@ from neva.errors import DataError
 from neva.evaluate.task import Item
 from neva.images import read_image
 
-SIDE = 132
-TEXT = 58
-GAP = 10
+SIDE = 132  # of a tile, in pixels
+LINE = 15
+GAP = 12
+EDGE = 18
+HEAD = 34
+TITLE = 44
 COLUMNS = 6
-HEAD = 26
-HIT, MISS, INK, SOFT = "#1c7a43", "#b3261e", "#202124", "#70757a"
+WIDE = 8  # columns of a sheet with more than three rows of hits
+HIT, MISS, INK, SOFT, PAPER = "#1c7a43", "#b3261e", "#202124", "#70757a", "#ffffff"
+TEXT, LARGE = 12, 17
+MOST_BYTES = 1_000_000
 Answer = Mapping[str, Any]
 
 
-def contact_sheet(result: Mapping[str, Any], items: Sequence[Item], most: int = 18) -> Image.Image:
-    """Up to `most` hits above as many misses, at even distances over the set; RGB.
+def contact_sheet(
+    result: Mapping[str, Any], items: Sequence[Item], most: int = 18, seed: int = 0
+) -> Image.Image:
+    """Up to `most` hits above as many misses, drawn by `seed`, in the order of the set; RGB.
 
-    Each shows its question, the answer in green or red, and what was true. DataError when an
-    answer's question is not among `items`, or when it was asked with a blinding baseline.
+    Each shows its question (in the title if there is only one), the answer in green or red, and
+    what was true. DataError when an answer's question is not among `items`, or when it was asked
+    with a blinding baseline.
     """
     if result["asked"].get("baseline", "none") != "none":
         raise DataError(f"{result['task']}: asked without its pictures; nothing to show.")
@@ -33,64 +44,104 @@ def contact_sheet(result: Mapping[str, Any], items: Sequence[Item], most: int = 
             f"{result['task']}: question {lost[0]!r} is not in these files; give those it ran on."
         )
     shown = [one for one in result["answers"] if by_id[one["id"]].image is not None]
-    halves = [
-        ("Hits", pick([one for one in shown if one["credit"] > 0], by_id, most)),
-        ("Misses", pick([one for one in shown if one["credit"] == 0], by_id, most)),
-    ]
-    counts = {"Hits": sum(one["credit"] > 0 for one in shown)}
-    counts["Misses"] = len(shown) - counts["Hits"]
-    rows = sum(HEAD + -(-len(chosen) // COLUMNS) * (SIDE + TEXT + GAP) for _, chosen in halves)
-    canvas = Image.new("RGB", (GAP + COLUMNS * (SIDE + GAP), HEAD + rows + GAP), "white")
-    draw = ImageDraw.Draw(canvas)
-    title = f"{result['task']}: {len(shown)} questions of {result['of']}, greedy"
-    draw.text((GAP, 7), title, INK, font(14))
-    top = HEAD
-    for name, chosen in halves:
-        draw.text((GAP, top + 6), f"{name} ({counts[name]})", INK, font(14))
-        top += HEAD
+    questions = {one["question"] for one in shown}
+    title = f"{result['task']}: {len(shown):,} questions of {result['of']:,}, greedy"
+    if len(questions) == 1:
+        title += f', asked "{questions.pop()}"'
+        questions = set()
+    halves = [(name, colour, [one for one in shown if (one["credit"] > 0) is hit])
+              for name, colour, hit in (("Hits", HIT, True), ("Misses", MISS, False))]  # fmt: skip
+    sheet = Sheet.of(title, COLUMNS if most <= 3 * COLUMNS else WIDE, bool(questions))
+    for name, colour, found in halves:
+        share = 100 * len(found) / max(1, len(shown))
+        chosen = pick(found, by_id, most, seed)
+        sheet.band(f"{name}: {len(found):,} ({share:.1f}%)", colour, chosen, by_id)
+    return sheet.image
+
+
+class Sheet:
+    """A page that grows downwards; `asks`: each tile has its own question."""
+
+    def __init__(self, image: Image.Image, columns: int, asks: bool) -> None:
+        self.image, self.columns, self.asks = image, columns, asks
+
+    @classmethod
+    def of(cls, title: str, columns: int, asks: bool) -> "Sheet":
+        """An empty page with its title."""
+        width = 2 * EDGE + columns * (SIDE + GAP) - GAP
+        image = Image.new("RGB", (width, TITLE), PAPER)
+        line = fitting(title, width - 2 * EDGE, LARGE)
+        ImageDraw.Draw(image).text((EDGE, 15), line, INK, font(LARGE))
+        return cls(image, columns, asks)
+
+    def band(
+        self, title: str, colour: str, chosen: Sequence[Answer], by_id: Mapping[str, Item]
+    ) -> None:
+        """A heading and rows of tiles below what is there."""
+        step = SIDE + 8 + LINE * (4 if self.asks else 2) + GAP
+        rows = -(-len(chosen) // self.columns)
+        top = self.image.height
+        taller = Image.new("RGB", (self.image.width, top + HEAD + rows * step), PAPER)
+        taller.paste(self.image, (0, 0))
+        self.image = taller
+        draw = ImageDraw.Draw(self.image)
+        draw.text((EDGE, top + 8), title, colour, font(15))
         for number, one in enumerate(chosen):
-            left = GAP + number % COLUMNS * (SIDE + GAP)
-            down = top + number // COLUMNS * (SIDE + TEXT + GAP)
-            tile(canvas, draw, (left, down), one, by_id[one["id"]])
-        top += -(-len(chosen) // COLUMNS) * (SIDE + TEXT + GAP)
-    return canvas
+            left = EDGE + number % self.columns * (SIDE + GAP)
+            down = top + HEAD + number // self.columns * step
+            self.tile(draw, (left, down), one, by_id[one["id"]])
+
+    def tile(self, draw: ImageDraw.ImageDraw, at: tuple[int, int], one: Answer, item: Item) -> None:
+        """One picture in its frame, with question, answer and truth below."""
+        assert item.image is not None
+        left, top = at
+        colour = HIT if one["credit"] > 0 else MISS
+        picture = fitted(Image.fromarray(read_image(item.image).array), SIDE - 10)
+        frame = (left, top, left + SIDE - 1, top + SIDE - 1)
+        draw.rounded_rectangle(frame, 6, PAPER, colour, 2)
+        place = (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2)
+        self.image.paste(picture, place)
+        lines = [(line, SOFT) for line in wrapped(one["question"], SIDE, 2)] if self.asks else []
+        said = one.get("error") or one["answer"].strip() or "(nothing)"
+        lines.append((fitting(said, SIDE), colour))
+        if one["credit"] == 0 or said.lower() != one["gold"].lower():
+            lines.append((fitting(f"is: {one['gold']}", SIDE), INK))
+        for number, (line, ink) in enumerate(lines):
+            draw.text((left + 1, top + SIDE + 4 + number * LINE), line, ink, font(TEXT))
 
 
-def pick(answers: Sequence[Answer], by_id: Mapping[str, Item], most: int) -> list[Answer]:
-    """`most` answers at even distances, each about another picture while there are enough."""
-    first: dict[Any, Answer] = {}
-    for turn, one in enumerate(answers):
-        picture = by_id[one["id"]].image
-        seen = first.get(picture)
-        if seen is None or (turn * 7) % 3 == 0:  # not always a picture's first kind of question
-            first[picture] = one
-    pool = list(first.values()) if len(first) >= most else list(answers)
-    count = min(most, len(pool))
-    return [pool[number * len(pool) // count] for number in range(count)]
-
-
-def tile(
-    canvas: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], one: Answer, item: Item
-) -> None:
-    """One picture with its question, answer and truth below."""
-    assert item.image is not None
-    colour = HIT if one["credit"] > 0 else MISS
-    picture = Image.fromarray(read_image(item.image).array)
-    ratio = (SIDE - 6) / max(picture.size)
+def fitted(picture: Image.Image, side: int) -> Image.Image:
+    """The picture in its own proportions, its longer side `side` pixels."""
+    ratio = side / max(picture.size)
     size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
-    left, top = at
-    draw.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), outline=colour, width=2)
-    canvas.paste(picture, (left + (SIDE - size[0]) // 2, top + (SIDE - size[1]) // 2))
-    said = one.get("error") or one["answer"].strip() or "(nothing)"
-    lines = [*wrapped(one["question"], SIDE, 2), fitting(said, SIDE)]
-    truth = "" if one["credit"] > 0 and said.lower() == one["gold"].lower() else one["gold"]
-    colours = [*([SOFT] * (len(lines) - 1)), colour]
-    if truth:
-        lines.append(fitting(f"true: {truth}", SIDE))
-        colours.append(INK)
-    for number, (line, ink) in enumerate(zip(lines, colours, strict=True)):
-        draw.text((left, top + SIDE + 2 + number * 13), line, ink, font(11))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def pick(
+    answers: Sequence[Answer], by_id: Mapping[str, Item], most: int, seed: int
+) -> list[Answer]:
+    """`most` answers by chance, each about another picture while there are enough, in order."""
+    rng = random.Random(seed)
+    shuffled = rng.sample(range(len(answers)), len(answers))
+    first: dict[Path | None, int] = {}
+    for place in shuffled:
+        first.setdefault(by_id[answers[place]["id"]].image, place)
+    apart = list(first.values())
+    rest = [place for place in shuffled if first[by_id[answers[place]["id"]].image] != place]
+    return [answers[place] for place in sorted([*apart, *rest][:most])]
+
+
+def save_sheet(image: Image.Image, path: Path, most: int = MOST_BYTES) -> None:
+    """Write a PNG of at most `most` bytes: in fewer colours, then smaller, where it must be."""
+    for step in range(12):
+        colours = 256 >> min(step, 3)
+        size = [round(side * 0.9 ** max(0, step - 3)) for side in image.size]
+        small = image if step < 4 else image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+        buffer = BytesIO()
+        small.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= most:
+            break
+    path.write_bytes(buffer.getvalue())
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -98,15 +149,15 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def fitting(text: str, width: int) -> str:
+def fitting(text: str, width: int, size: int = TEXT) -> str:
     """One line of the text, cut with dots where it is too wide."""
     line = " ".join(text.split())
-    face = font(11)
+    face = font(size)
     if face.getlength(line) <= width:
         return line
     while line and face.getlength(line + "...") > width:
         line = line[:-1]
-    return line + "..."
+    return line.rstrip() + "..."
 
 
 def wrapped(text: str, width: int, most: int) -> list[str]:
@@ -115,7 +166,7 @@ def wrapped(text: str, width: int, most: int) -> list[str]:
     words = text.split()
     while words and len(lines) < most - 1:
         count = 1
-        while count < len(words) and font(11).getlength(" ".join(words[: count + 1])) <= width:
+        while count < len(words) and font(TEXT).getlength(" ".join(words[: count + 1])) <= width:
             count += 1
         lines.append(fitting(" ".join(words[:count]), width))
         words = words[count:]

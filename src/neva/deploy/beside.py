@@ -1,0 +1,51 @@
+"""Results of one task told as one: a baseline that was run by itself stands beside its score."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from neva.errors import DataError
+
+Result = Mapping[str, Any]
+
+
+def gather(results: Sequence[Result], sha256: str | None = None) -> list[Result]:
+    """Each task's result with pictures, its baselines' metrics in `beside`; in the order given.
+
+    A baseline of fewer questions than its score says how many it had, "shuffled, 600". A baseline
+    alone stays as it is. DataError when a result is of other weights than `sha256`, which would
+    make the card untrue, or when two results are of one task and baseline.
+    """
+    seen: set[tuple[str, str]] = set()
+    for one in results:
+        key = (str(one["task"]), baseline_of(one))
+        other = one["asked"].get("sha256")
+        if sha256 is not None and other not in (None, sha256):
+            raise DataError(
+                f"the result of {key[0]} is of the model {str(other)[:12]}, not of "
+                f"{sha256[:12]}; run `neva eval {key[0]}` on this model."
+            )
+        if key in seen:
+            raise DataError(f"two results of {key[0]} with the baseline {key[1]!r}; give one.")
+        seen.add(key)
+    scored = {str(one["task"]) for one in results if baseline_of(one) == "none"}
+    return [
+        joined(one, results) if baseline_of(one) == "none" else one
+        for one in results
+        if baseline_of(one) == "none" or one["task"] not in scored
+    ]
+
+
+def joined(score: Result, results: Sequence[Result]) -> Result:
+    """The score with what else was run of its task beside it."""
+    beside = dict(score.get("beside", {}))
+    for one in results:
+        if one["task"] == score["task"] and baseline_of(one) != "none":
+            whole = one["questions"] == score["questions"]
+            name = baseline_of(one) if whole else f"{baseline_of(one)}, {one['questions']:,}"
+            beside[name] = one["metrics"]
+    return {**score, "beside": beside}
+
+
+def baseline_of(result: Result) -> str:
+    """ "none", "text" or "shuffled"."""
+    return str(result["asked"].get("baseline", "none"))
