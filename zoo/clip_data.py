@@ -65,6 +65,18 @@ def own_shapes(work: Path, seed: int = 5) -> tuple[list[Shape], npt.NDArray[np.u
     return shapes, np.load(path)
 
 
+@dataclass(frozen=True)
+class Mix:
+    """How many of each kind one batch has; of ``concepts`` two drawings each."""
+
+    pictures: int = 4
+    shapes: int = 6
+    concepts: int = 48
+    icons: int = 12
+    monos: int = 8
+    flags: int = 2
+
+
 class Sampler:
     """Draws batches of items."""
 
@@ -92,15 +104,18 @@ class Sampler:
         elif drawing.kind == "flag":
             self.flags.append(row)
 
-    def batch(self, step: int) -> list[Item]:
-        """The 128 items of one step."""
+    def batch(self, step: int, mix: Mix | None = None) -> list[Item]:
+        """The items of one step."""
+        mix = mix or Mix()
         rng = np.random.default_rng([self.seed, step])
-        items = [self.picture(rng) for _ in range(4)] + [self.shape(rng) for _ in range(6)]
-        for concept in rng.choice(len(self.concepts), 48, replace=False):
+        items = [self.picture(rng) for _ in range(mix.pictures)]
+        items += [self.shape(rng) for _ in range(mix.shapes)]
+        for concept in rng.choice(len(self.concepts), mix.concepts, replace=False):
             rows = self.by_concept[self.concepts[int(concept)]]
             picked = rng.choice(rows, 2, replace=len(rows) < 2)
             items += [self.art(int(r), rng) for r in picked]
-        for rows, count in ((self.icons, 12), (self.monos, 8), (self.flags, 2)):
+        others = ((self.icons, mix.icons), (self.monos, mix.monos), (self.flags, mix.flags))
+        for rows, count in others:
             items += [self.art(int(r), rng) for r in rng.choice(rows, count, replace=False)]
         return items
 

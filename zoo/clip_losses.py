@@ -95,11 +95,12 @@ class Batch:
     text: tuple[Tensor, Tensor]
 
 
-def losses(student: Student, targets: Targets, batch: Batch) -> dict[str, Tensor]:
-    """All weighted losses of one batch."""
+def losses(
+    student: Student, targets: Targets, batch: Batch, images: Tensor, patches: Tensor
+) -> dict[str, Tensor]:
+    """All weighted losses of one batch, whose pictures gave ``images`` and ``patches``."""
     items = batch.items
     with torch.autocast("cpu", torch.bfloat16):
-        images, patches = student.see(batch.pixels)
         texts = student.read(*batch.text)
         pooled = torch.cat([patches.mean(1), patches.amax(1)], 1)
         shape, colour = student.shape(pooled).float(), student.colour(pooled).float()

@@ -1,7 +1,8 @@
 """Train the student: contrast, names, prototypes, the teacher's maps, shapes and colours.
 
 Recipe of Part 2 of the facts with additions: shape pictures in every batch, wide placement for
-30% of the art, and names, shapes and colours also asked of the patches of layer -2. The schedule
+30% of the art, and names, shapes and colours also asked of the patches of layer -2. With scenes
+(`--scenes`) each patch of a scene is asked for its own object (`zoo.mosaics`). The schedule
 follows the wall clock, so a run ends when it was told to; `--resume` goes on from the checkpoint.
 """
 
@@ -24,10 +25,12 @@ from torch import Tensor
 
 from zoo import vqa
 from zoo.augment import compose, load, normalise
-from zoo.clip_data import Sampler, corpus
+from zoo.clip_data import Mix, Sampler, corpus
 from zoo.clip_eval import Judge
 from zoo.clip_losses import Batch, Targets, losses
 from zoo.clip_model import ClipShape, Student, config_of, encode, save, train_tokenizer
+from zoo.mosaic_losses import SceneHeads, scene_losses
+from zoo.mosaics import Director, Mosaics, compose_mosaics
 from zoo.muon import Muon
 from zoo.share import Courtesy
 
@@ -47,6 +50,10 @@ class ClipRecipe:
     ema: float = 0.997
     evaluate_minutes: float = 8.0
     save_minutes: float = 4.0
+    final: str = "final"
+    scenes: int = 0
+    second_peak: float = 0.5
+    mix: Mix = field(default_factory=Mix)
     shape: ClipShape = field(default_factory=ClipShape)
 
 
@@ -64,9 +71,12 @@ class Run:
         self.targets = Targets(recipe.work, self.sampler)
         config = config_of(recipe.shape, self.tokenizer)
         self.student = Student(config, self.targets.prototypes)
+        self.heads = SceneHeads(recipe.shape.width)
+        self.director = Director(self.sampler)
         self.average = {k: v.detach().clone() for k, v in self.student.state_dict().items()}
         self.optimisers = self._optimisers()
-        self.step, self.spent = 0, 0.0
+        self.step, self.samples, self.spent = 0, 0, 0.0
+        self.first, self.since, self.peak = 0, 0.0, 1.0
         if resume and (self.folder / "resume.pt").is_file():
             self._load()
         self.feeder = ThreadPoolExecutor(1)
@@ -78,7 +88,7 @@ class Run:
             train_tokenizer(corpus(self.sampler), self.recipe.shape.vocabulary).save(str(path))
         return Tokenizer.from_file(str(path))
 
-    def _optimisers(self) -> tuple[Muon, torch.optim.AdamW]:
+    def _optimisers(self) -> tuple[Muon, torch.optim.AdamW, torch.optim.AdamW]:
         matrices: list[Tensor] = []
         decayed: list[Tensor] = []
         rest: list[Tensor] = []
@@ -94,45 +104,70 @@ class Run:
             {"params": rest},
         ]
         adam = torch.optim.AdamW(groups, r.adam_rate, (0.9, 0.98), weight_decay=0.0, fused=True)
-        return Muon(matrices, r.muon_rate, weight_decay=r.weight_decay), adam
+        heads = torch.optim.AdamW(self.heads.parameters(), r.adam_rate, (0.9, 0.98))
+        return Muon(matrices, r.muon_rate, weight_decay=r.weight_decay), adam, heads
 
     def _load(self) -> None:
         state = torch.load(self.folder / "resume.pt", weights_only=True)
         self.student.load_state_dict(state["student"])
         self.average = state["average"]
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        if "schedule" in state:
+            self.heads.load_state_dict(state["heads"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=False):
+            optimiser.load_state_dict(saved)  # runs without scenes saved no third one
         self.step, self.spent = state["step"], state["spent"]
+        self.samples = state.get("samples", 128 * self.step)
+        if "schedule" in state:
+            self.first, self.since, self.peak = state["schedule"]
+        elif self.recipe.scenes:
+            self.first, self.since, self.peak = self.step, self.spent, self.recipe.second_peak
 
     def checkpoint(self) -> None:
         """Write the resumable state, then swap it in."""
         state = {
             "student": self.student.state_dict(),
+            "heads": self.heads.state_dict(),
             "average": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
             "step": self.step,
+            "samples": self.samples,
+            "schedule": (self.first, self.since, self.peak),
             "spent": self.spent,
         }
         torch.save(state, self.folder / "resume.part")
         (self.folder / "resume.part").replace(self.folder / "resume.pt")
 
     @torch.no_grad()
-    def prepare(self, step: int) -> Batch:
-        """The batch of one step; runs ahead in a thread of its own."""
-        items = self.sampler.batch(step)
+    def prepare(self, step: int) -> tuple[Batch, Mosaics | None]:
+        """The batch of one step and its scenes; runs ahead in a thread of its own."""
+        items = self.sampler.batch(step, self.recipe.mix)
         rng = np.random.default_rng([self.recipe.seed + 1, step])
         views = compose(items, load(items, self.sampler, self.vqa_pixels), rng)
         text = encode(self.tokenizer, [i.caption for i in items])
-        return Batch(items, normalise(views.images), views.affine, text)
+        scenes = self.recipe.scenes
+        mosaics = compose_mosaics(self.director, scenes, rng) if scenes else None
+        return Batch(items, normalise(views.images), views.affine, text), mosaics
+
+    def losses(self, batch: Batch, mosaics: Mosaics | None) -> dict[str, Tensor]:
+        """All weighted losses; singles and scenes pass the tower together."""
+        pixels = [batch.pixels] if mosaics is None else [batch.pixels, normalise(mosaics.pixels)]
+        with torch.autocast("cpu", torch.bfloat16):
+            images, patches = self.student.see(torch.cat(pixels))
+        count = len(batch.items)
+        parts = losses(self.student, self.targets, batch, images[:count], patches[:count])
+        if mosaics is not None:
+            parts |= scene_losses(self.student, self.heads, self.targets, mosaics, patches[count:])
+        return parts
 
     def advance(self) -> dict[str, float]:
         """One step: sample, see, learn, average."""
-        batch = self.coming.result()
+        batch, mosaics = self.coming.result()
         self.coming = self.feeder.submit(self.prepare, self.step + 1)
-        parts = losses(self.student, self.targets, batch)
+        parts = self.losses(batch, mosaics)
         loss = torch.stack(list(parts.values())).sum()
+        r = self.recipe
         for optimiser, base in zip(
-            self.optimisers, (self.recipe.muon_rate, self.recipe.adam_rate), strict=True
+            self.optimisers, (r.muon_rate, r.adam_rate, r.adam_rate), strict=True
         ):
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
@@ -142,6 +177,7 @@ class Run:
         for optimiser in self.optimisers:
             optimiser.step()
         self.step += 1
+        self.samples += len(batch.items) + (self.recipe.scenes if mosaics else 0)
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         state = self.student.state_dict()
         floats = [k for k, v in state.items() if v.is_floating_point()]
@@ -151,10 +187,16 @@ class Run:
         return {"loss": loss.item()} | {k: v.item() for k, v in parts.items()}
 
     def rate(self) -> float:
-        """Warm-up by steps, then cosine to 1% over the wall-clock budget."""
-        done = min(1.0, self.spent / (self.recipe.minutes * 60))
+        """Warm-up by steps, then cosine to 1% over the wall-clock budget.
+
+        A run that goes on with scenes starts a second cosine of lower peak: it has more to learn
+        than the tail of the first allows.
+        """
+        whole = self.recipe.minutes * 60 - self.since
+        done = min(1.0, (self.spent - self.since) / whole)
         cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
-        return min(1.0, (self.step + 1) / self.recipe.warmup) * cosine
+        steps = self.step + 1 - self.first
+        return self.peak * min(1.0, steps / self.recipe.warmup) * cosine
 
     def averaged(self) -> Student:
         """A student with the averaged weights."""
@@ -164,7 +206,7 @@ class Run:
 
     def log(self, row: dict[str, float]) -> None:
         """Append one line to the log and show it."""
-        row = {"step": self.step, "samples": self.step * 128, "spent": round(self.spent), **row}
+        row = {"step": self.step, "samples": self.samples, "spent": round(self.spent), **row}
         line = json.dumps({k: round(v, 4) for k, v in row.items()})
         with (self.folder / "log.jsonl").open("a") as out:
             out.write(line + "\n")
@@ -195,7 +237,7 @@ class Run:
         self.checkpoint()
         final = self.averaged()
         self.log({"final": 1.0} | judge(final))
-        save(final.clip, self.tokenizer, self.folder / "final")
+        save(final.clip, self.tokenizer, self.folder / self.recipe.final)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -204,9 +246,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scenes", type=int, default=0, help="scenes in each batch")
+    parser.add_argument("--final", default="final", help="folder of the result in WORK/clip")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args(argv)
-    recipe = ClipRecipe(options.work, options.minutes, threads=options.threads)
+    mix = Mix(3, 5, 32, 8, 6, 8) if options.scenes else Mix()
+    recipe = ClipRecipe(
+        options.work,
+        options.minutes,
+        threads=options.threads,
+        final=options.final,
+        scenes=options.scenes,
+        mix=mix,
+    )
     Run(recipe, options.resume).train()
     return 0
 

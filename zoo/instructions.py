@@ -39,17 +39,17 @@ class InstructionPlan:
     """How many records of each kind, and how many turns a record may have."""
 
     vqa_images: int = 4000
-    vqa: int = 3200
+    vqa: int = 2000
     turns: int = 5
-    names: int = 11000
-    icon_names: int = 1500
-    emoji: int = 2000
+    names: int = 9000
+    icon_names: int = 1000
+    emoji: int = 1500
     icons: int = 300
-    monos: int = 800
-    flags: int = 1200
+    monos: int = 600
+    flags: int = 2400
     shapes: int = 400
-    scenes: int = 3500
-    unsure: int = 300
+    scenes: int = 8000
+    unsure: int = 600
     capitals: int = 120
     sums: int = 60
     seed: int = 12
@@ -180,15 +180,32 @@ def unsure_example(rng: Rng) -> Example:
     """A blank or noisy picture and the honest answer."""
     size = picture_size(rng)
     shape = (size[1], size[0], 3)
-    blank = rng.random() < 0.5
-    base = np.broadcast_to(rng.uniform(120, 256, 3), shape)
-    pixels = base if blank else rng.uniform(0, 256, shape)
+    kind = int(rng.integers(4))
+    if kind == 0:
+        pixels, said = np.broadcast_to(rng.uniform(120, 256, 3), shape), say.BLANK
+    elif kind == 1:
+        pixels, said = rng.uniform(0, 256, shape), say.NOISE
+    else:
+        pixels, said = clouds(shape, rng), say.OUTSIDE
     picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     turns = [
         (say.name_question(rng).split("\n")[0], say.UNSURE),
-        (say.pick(say.DESCRIBE, rng), say.BLANK if blank else say.NOISE),
+        (say.pick(say.DESCRIBE, rng), said),
     ]
     return Example("unsure", _shuffled(turns, rng), picture)
+
+
+def clouds(shape: tuple[int, int, int], rng: Rng) -> np.ndarray:
+    """Noise with a photograph's spectrum, amplitude 1/f^a, in colours that go together: what a
+    picture without flat areas and outlines looks like from afar. ``(H, W, 3)`` in 0..255."""
+    height, width, _ = shape
+    across, along = np.fft.fftfreq(width)[None], np.fft.fftfreq(height)[:, None]
+    falling = np.hypot(across, along).clip(1 / max(height, width)) ** -rng.uniform(0.9, 1.7)
+    layers = [np.fft.ifft2(np.fft.fft2(rng.normal(size=(height, width))) * falling).real
+              for _ in range(3)]  # fmt: skip
+    flat = np.stack([(layer - layer.mean()) / layer.std() for layer in layers], -1)
+    mixed = flat @ (np.eye(3) * 0.4 + rng.uniform(0.1, 0.7)) * rng.uniform(25, 60)
+    return np.asarray(mixed + rng.uniform(60, 200, 3))
 
 
 def chat_examples(deck: Deck, plan: InstructionPlan, rng: Rng) -> list[Example]:

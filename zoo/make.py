@@ -24,6 +24,9 @@ class Budget:
     """How long the learning may take."""
 
     clip_minutes: float = 118.0
+    """On single drawings."""
+    scene_minutes: float = 39.0
+    """Then on drawings and scenes, with a schedule of their own."""
     pretrain_steps: int = 60
     """Optimiser steps of stage 1; 0 means one pass over the data. The defaults are what the
     committed version had; more is better."""
@@ -118,11 +121,18 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
     clip, base, join = work / "clip" / "final", work / "base", work / "composed"
     worded = work / "worded"
     one, two = work / "pretrain", work / "finetune"
-    minutes = ["--minutes", str(budget.clip_minutes), "--resume"]
+    singles = ["--minutes", str(budget.clip_minutes), "--final", "singles", "--resume"]
+    minutes = str(budget.clip_minutes + budget.scene_minutes)
+    scenes = ["--minutes", minutes, "--scenes", "48", "--resume"]
     return [
         Step("drawings", work / "openmoji" / "table.jsonl", _module("zoo.drawings", *place)),
         Step("teacher", work / "teacher" / "vectors.npy", _module("zoo.teacher", *place)),
-        Step("clip", clip / "model.safetensors", _module("zoo.clip_train", *place, *minutes)),
+        Step(
+            "clip",
+            work / "clip" / "singles" / "model.safetensors",
+            _module("zoo.clip_train", *place, *singles),
+        ),
+        Step("scenes", clip / "model.safetensors", _module("zoo.clip_train", *place, *scenes)),
         Step("base", base / "config.json", lambda: write_base(base)),
         Step("chatter", work / "chatter.json", _module("zoo.chatter", *place)),
         Step("captions", work / "stage1" / "chat.json", _module("zoo.captions", *place)),
@@ -179,12 +189,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     parser.add_argument("--clip-minutes", type=float, default=Budget.clip_minutes)
+    parser.add_argument("--scene-minutes", type=float, default=Budget.scene_minutes)
     parser.add_argument("--pretrain-steps", type=int, default=Budget.pretrain_steps)
     parser.add_argument("--finetune-steps", type=int, default=Budget.finetune_steps)
     parser.add_argument("--weights", type=Path, help="where to pack; default WORK/packed")
     parser.add_argument("--until", default="pack", help="the last step to run")
     o = parser.parse_args(argv)
-    budget = Budget(o.clip_minutes, o.pretrain_steps, o.finetune_steps)
+    budget = Budget(
+        clip_minutes=o.clip_minutes,
+        scene_minutes=o.scene_minutes,
+        pretrain_steps=o.pretrain_steps,
+        finetune_steps=o.finetune_steps,
+    )
     plan = steps(o.work, budget, o.weights or o.work / "packed")
     names = [step.name for step in plan]
     if o.until not in names:

@@ -76,6 +76,7 @@ COLOUR_ART = ("What color is it?", "What colour is the icon?", "Which color is i
 UNSURE = "I am not sure. I cannot see a clear object in this picture."
 BLANK = "The picture looks blank."
 NOISE = "The picture looks like random noise."
+OUTSIDE = "It does not look like a drawing that I know. It may be a photograph or a texture."
 
 CHAT: tuple[tuple[str, str], ...] = (
     ("Hello!", "Hello! How can I help you today?"),

@@ -9,7 +9,14 @@ from small import LANGUAGES
 
 from neva.errors import CheckpointError
 from neva.model import Checkpoint, Provenance
-from neva.model.adapter import LoraShape, add_lora, load_adapter, merge_lora, save_adapter
+from neva.model.adapter import (
+    LoraShape,
+    add_lora,
+    load_adapter,
+    merge_lora,
+    save_adapter,
+    start_from,
+)
 from neva.model.load import load_model
 from neva.model.save import save_checkpoint
 
@@ -96,3 +103,24 @@ def test_refuses_unknown_layers_and_foreign_adapters(
         load_adapter(load_model(composed["llama"]), tmp_path)
     picked = add_lora(load_model(composed["llama"]), LoraShape(rank=2, targets=("q_proj",)))
     assert len(picked) == 4 and all(".q_proj." in name for name in picked)
+
+
+def test_a_new_adapter_starts_from_a_saved_one(
+    composed: dict[str, Checkpoint], tmp_path: Path
+) -> None:
+    checkpoint = composed["llama"]
+    folder = save_adapter(trained(checkpoint), tmp_path / "adapter")
+    model = load_model(checkpoint)
+    torch.nn.init.normal_(model.model.multi_modal_projector.linear_1.weight)
+    before = model.model.multi_modal_projector.linear_1.weight.clone()
+    new = add_lora(model, SHAPE)
+    start_from(model, folder)
+    old = trained(checkpoint)
+    for name, parameter in old.named_parameters():
+        if ".lora_" in name:
+            assert torch.equal(new[name], parameter)
+    assert torch.equal(model.model.multi_modal_projector.linear_1.weight, before)
+    wider = load_model(checkpoint)
+    add_lora(wider, LoraShape(rank=8, alpha=8))
+    with pytest.raises(CheckpointError, match="--lora-rank 4 --lora-alpha 8"):
+        start_from(wider, folder)

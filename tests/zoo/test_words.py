@@ -13,13 +13,17 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from zoo.chatter import cut, prompts
-from zoo.clip_data import Item
+from zoo.clip_data import Item, Sampler
 from zoo.deck import Deck
+from zoo.mosaic_losses import places
+from zoo.mosaics import Director, compose_mosaics
 from zoo.naming import may_restyle, name_example, restyled
-from zoo.words import Words, WordsRecipe, bags, fit, words_of
+from zoo.word_views import Lessons, bags, joined, words_of
+from zoo.words import Words, WordsRecipe, fit
 
 NAMES = ("red apple", "green apple", "old clock", "cat", "cat face", "sail boat")
-RECIPE = WordsRecipe(steps=150, batch=24, tokens=3)
+SIDES = ("left", "right", "top", "bottom")
+RECIPE = WordsRecipe(steps=200, batch=24, tokens=3)
 
 
 class Projector(nn.Module):
@@ -38,14 +42,22 @@ def items() -> list[Item]:
 
 
 def tokenizer() -> Tokenizer:
-    words = sorted({word for name in NAMES for word in name.split()})
+    words = sorted({word for name in NAMES for word in name.split()} | set(SIDES))
     made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(["?", *words])}, unk_token="?"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     return made
 
 
+def lessons(seen: torch.Tensor, texts: list[str]) -> Lessons:
+    """One lesson a picture, all of its tokens."""
+    count = len(texts)
+    whole = torch.ones(count, seen.shape[1], dtype=torch.bool)
+    pictures = torch.arange(count)
+    return Lessons(seen.to(torch.bfloat16), pictures, whole, texts, torch.ones(count))
+
+
 def test_a_name_is_its_words_and_rare_ones_weigh_more() -> None:
-    made = bags(items(), tokenizer())
+    made = bags([words_of(item) for item in items()], tokenizer())
     assert len(made.vocabulary) == 9
     apple = made.vocabulary.index(tokenizer().token_to_id("apple"))
     first = dict(zip(made.columns[0].tolist(), made.weights[0].tolist(), strict=True))
@@ -59,21 +71,44 @@ def test_a_recoloured_icon_says_its_ink() -> None:
     assert words_of(replace(plain, ink=(9, 9, 9), caption="black apple")) == "black apple"
 
 
-def test_image_tokens_come_to_say_the_name_and_stay_as_long_as_words() -> None:
+def test_image_tokens_come_to_say_the_name_and_where_they_are() -> None:
     torch.manual_seed(0)
-    made = bags(items(), tokenizer())
-    embedding = torch.randn(10, 24) + 2 * torch.randn(24)
-    seen = torch.randn(len(NAMES), 1, 16).repeat(8, 5, 1) + 0.1 * torch.randn(48, 5, 16)
+    texts = [words_of(item) for item in items()]
+    made = bags(texts, tokenizer())
+    words = Words.of(torch.randn(14, 24) + 2 * torch.randn(24), made, tokenizer())
+    seen = torch.randn(len(NAMES), 1, 16).repeat(8, 36, 1) + 0.1 * torch.randn(48, 36, 16)
+    seen[..., :2] = places()  # CLIP's position embedding
     projector = Projector()
-    fit(projector, seen.to(torch.bfloat16), torch.ones(48), made, embedding, RECIPE)
-    words = Words.of(embedding, made)
+    fit(projector, lessons(seen, texts), made, words, RECIPE)
     with torch.no_grad():
-        off = projector(seen) - words.mean
-    assert off.norm(dim=-1).mean().item() == pytest.approx(words.length.item(), rel=0.02)
-    cosine = F.normalize(off, dim=-1).mean(1) @ F.normalize(words.own, dim=-1).T
+        said, where = words.split(projector(seen))
+    assert said.norm(dim=-1).mean().item() == pytest.approx(words.length.item(), rel=0.02)
+    cosine = F.normalize(said, dim=-1).mean(1) @ F.normalize(words.own, dim=-1).T
     best = cosine.argmax(1)
     mine = [int(best[n]) in made.columns[n].tolist() for n in range(48)]
     assert np.mean(mine) == 1.0
+    leaning = torch.corrcoef(torch.stack([where[0, :, 0], places()[:, 0]]))[0, 1]
+    assert leaning.item() < -0.8  # towards "left" at the left
+
+
+def test_what_scenes_teach_is_dealt_as_often_as_told() -> None:
+    one = lessons(torch.zeros(4, 36, 16), ["cat"] * 4)
+    both = joined(one, lessons(torch.ones(6, 36, 16), ["sail boat"] * 6), 0.25)
+    assert both.chance[4:].sum().item() / both.chance.sum().item() == pytest.approx(0.25)
+    assert both.features[both.picture[-1]].float().mean().item() == 1.0
+
+
+def test_each_patch_of_a_scene_belongs_to_what_covers_it(tmp_path: Path) -> None:
+    tiny_gallery.build(tmp_path)
+    director = Director(Sampler(tmp_path))
+    made = compose_mosaics(director, 12, np.random.default_rng(3))
+    again = compose_mosaics(director, 12, np.random.default_rng(3))
+    assert torch.equal(made.pixels, again.pixels) and torch.equal(made.owner, again.owner)
+    assert len(made.items) == int(made.counts.sum())
+    start = 0
+    for owner, count in zip(made.owner, made.counts.tolist(), strict=True):
+        assert set(owner.tolist()) <= {-1, *range(start, start + count)}
+        start += count
 
 
 def test_another_hand_keeps_the_outline_and_spares_flags(tmp_path: Path) -> None:

@@ -92,16 +92,40 @@ def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: {name} is missing; it is not a saved adapter.")
     _inject(model, LoraConfig.from_pretrained(str(folder)))
+    _fill(model, folder)
+    projector = {
+        name.removeprefix(PROJECTOR): t for name, t in _load(folder / PROJECTOR_FILE).items()
+    }
+    model.model.multi_modal_projector.load_state_dict(projector)
+
+
+def start_from(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Give the adapter that `add_lora` put on `model` the numbers of a saved one of its shape.
+
+    The projector stays the model's own. CheckpointError where rank, alpha or layers differ.
+    """
+    for name in (ADAPTER_CONFIG, ADAPTER):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {name} is missing; give a run's adapter folder.")
+    mine: LoraConfig = model.peft_config[_NAME]
+    saved = LoraConfig.from_pretrained(str(folder))
+    if (saved.r, saved.lora_alpha) != (mine.r, mine.lora_alpha):
+        raise CheckpointError(
+            f"{folder}: its rank is {saved.r} and its alpha {saved.lora_alpha:g}, not the run's "
+            f"{mine.r} and {mine.lora_alpha:g}; give the run --lora-rank {saved.r} "
+            f"--lora-alpha {saved.lora_alpha:g}."
+        )
+    _fill(model, folder)
+
+
+def _fill(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """The saved adapter's numbers into the one in place, which must have the same layers."""
     state = {name.removeprefix(_PREFIX): t for name, t in _load(folder / ADAPTER).items()}
     report = set_peft_model_state_dict(model, state, adapter_name=_NAME)
     lost = [name for name in report.missing_keys if ".lora_" in name]
     if lost or report.unexpected_keys:
         first = (lost + list(report.unexpected_keys))[0]
         raise CheckpointError(f"{folder}: the adapter is of another model ({first}).")
-    projector = {
-        name.removeprefix(PROJECTOR): t for name, t in _load(folder / PROJECTOR_FILE).items()
-    }
-    model.model.multi_modal_projector.load_state_dict(projector)
 
 
 def _config(model: LlavaForConditionalGeneration, shape: LoraShape) -> LoraConfig:

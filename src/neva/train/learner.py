@@ -1,8 +1,9 @@
 """The model, which part of it learns, and one optimiser step. Frozen parts never get a gradient."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +13,20 @@ from neva.errors import CheckpointError
 from neva.model import Checkpoint
 from neva.model.forward import PackedInputs
 from neva.model.keys import PROJECTOR, VISION, disk_name
-from neva.model.load import load_model
+from neva.model.load import Part, load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
 from neva.train.fused import use_fused_layers
-from neva.train.memory import keep_freed_memory, limit_kernel_caches
+from neva.train.memory import prepare_cpu
 from neva.train.optimizer import MasterAdamW
+from neva.train.pieces import pieces
 from neva.train.quantised import load_quantised
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
 from neva.train.sharding import IDLE, Grid, Whole, shard
 from neva.train.tensor_parallel import parallelise
+
+PIECE = 640  # tokens; longer products are no faster on a CPU
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,7 @@ class Learner:
     """A checkpoint made ready to learn by a recipe.
 
     On a CPU `fused` layers take the place of those of Hugging Face: the same numbers, other steps.
-    Where activations are computed again the old layers stay, since torch's checkpointing wants
-    each saved tensor read once and a fused layer keeps little anyway.
+    Without its `tower` a model learns from cached features only.
     """
 
     def __init__(
@@ -52,20 +55,25 @@ class Learner:
         recipe: Recipe,
         ranks: Ranks | None = None,
         fused: bool = True,
+        tower: bool = True,
     ) -> None:
         self.parent, self.recipe, self.ranks = parent, recipe, ranks or Ranks()
         self.grid = Grid.of(recipe, self.ranks.world)
-        self.dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-        self.model = self._load()
+        self.dtype = dtype_of(recipe)
         if self.ranks.device == "cpu":
-            keep_freed_memory()
-            limit_kernel_caches()
+            prepare_cpu()
+        self.model = self._load(tower)
+        if self.ranks.device == "cpu":
             use_short_attention(self.model)
-            if fused and not recipe.checkpointing:
+            if fused:
                 use_fused_layers(self.model)
         self.model.requires_grad_(False)
         if recipe.lora:
             add_recipes_lora(self.model, recipe)
+            if recipe.lora_from:
+                from neva.model.adapter import start_from
+
+                start_from(self.model, Path(recipe.lora_from))
         self._set_modes()
         self.whole = Whole(self.model, parent.pixels)
         self._divide()
@@ -73,12 +81,13 @@ class Learner:
             self._trainable(), recipe, self.dtype, sharded=self.grid.shards > 1
         )
 
-    def _load(self) -> LlavaForConditionalGeneration:
+    def _load(self, tower: bool) -> LlavaForConditionalGeneration:
         """The parent's model, on the CPU where it is going to be divided."""
         if self.recipe.qlora:
-            return load_quantised(self.parent, self.ranks.device, self.dtype)
+            return load_quantised(self.parent, self.ranks.device, self.dtype, tower)
         device = "cpu" if self.grid.divided else self.ranks.device
-        return load_model(self.parent, device, self.dtype)
+        without: list[Part] = [] if tower else ["vision"]
+        return load_model(self.parent, device, self.dtype, without=without)
 
     def _divide(self) -> None:
         """Lay the model on the processes as the recipe says."""
@@ -155,7 +164,7 @@ class Learner:
     def _backward(self, rows: Sequence[PackedInputs], supervised: int) -> float:
         """Add this rank's gradients; its summed loss, not finite if a row's was not."""
         total = 0.0
-        for row in self._even(rows):
+        for row in self._shares(rows):
             loss, _ = self.whole(row)
             total += float(loss.detach())
             if not math.isfinite(total) and not self.grid.divided:
@@ -163,16 +172,31 @@ class Learner:
             (loss / supervised).backward()
         return total
 
-    def _even(self, rows: Sequence[PackedInputs]) -> list[PackedInputs]:
+    def _shares(self, rows: Sequence[PackedInputs]) -> Iterator[PackedInputs]:
+        """What goes through the model at once; as often on every rank, where it is divided."""
+        if self.grid.divided:
+            yield from self._even(rows)
+            return
+        # The gradients of a whole LM are a pass over memory for every piece: then rows stay long.
+        cut = self.ranks.device == "cpu" and (self.recipe.stage == "pretrain" or self.recipe.lora)
+        image = self.model.config.image_token_id
+        for row in rows:
+            yield from pieces(row, PIECE, image) if cut else [row]
+
+    def _even(self, rows: Iterable[PackedInputs]) -> Iterator[PackedInputs]:
         """As many rows on every rank, where a model is divided: each row is work for all."""
-        most = int(self.ranks.most(len(rows))) if self.grid.divided else len(rows)
-        return [*rows, *[IDLE] * (most - len(rows))]
+        rest = iter(rows)
+        while True:
+            row = next(rest, None)
+            if not (self.ranks.most(row is not None) if self.grid.divided else row is not None):
+                return
+            yield IDLE if row is None else row
 
     @torch.no_grad()
-    def judge(self, rows: Sequence[PackedInputs]) -> tuple[float, int]:
-        """(summed loss, supervised tokens) of rows that are not learned from, divided by ranks."""
+    def judge(self, rows: Iterable[PackedInputs]) -> tuple[float, int]:
+        """(summed loss, supervised tokens) of every rank's `rows`, which are not learned from."""
         total, count = 0.0, 0
-        for row in self._even(rows[self.ranks.reader :: self.ranks.readers]):
+        for row in self._even(rows):
             loss, supervised = self.whole(row)
             total, count = total + float(loss), count + supervised
         total, counted = self.ranks.total([total, count])
@@ -183,6 +207,11 @@ class Learner:
         return self.optimizer.whole()
 
 
+def dtype_of(recipe: Recipe) -> torch.dtype:
+    """What a run computes in."""
+    return torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+
+
 def supervised_tokens(row: PackedInputs) -> int:
     """Targets of a row; the first token of a document has nothing that predicts it."""
     first = row.supervised[row.cu_seqlens[:-1].long()]
@@ -191,7 +220,8 @@ def supervised_tokens(row: PackedInputs) -> int:
 
 def add_recipes_lora(model: LlavaForConditionalGeneration, recipe: Recipe) -> None:
     """Put the recipe's adapter on `model`; its first numbers follow from the seed."""
-    from neva.model.adapter import LoraShape, add_lora  # peft is imported only where it is used
+    # peft is imported only where it is used
+    from neva.model.adapter import LoraShape, add_lora
 
     targets = tuple(name.strip() for name in recipe.lora_targets.split(","))
     torch.manual_seed(recipe.seed)

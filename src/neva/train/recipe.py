@@ -62,6 +62,9 @@ class Recipe:
     lora_targets: str = option(
         "all-linear", "The LM's layers with an adapter: all-linear, or names joined by commas."
     )
+    lora_from: str = option(
+        "", "Start from this saved adapter (an earlier run's adapter folder) instead of from zero."
+    )
     qlora: bool = option(
         False, "With --lora: the frozen LM lies in 4 bits (NF4). Needs CUDA and bitsandbytes."
     )
@@ -153,6 +156,7 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
         ("lora", not (r.lora and r.stage == "pretrain"), "the LM is frozen in pretrain; drop it"),
         ("lora_rank", r.lora_rank >= 1, "use a rank of at least 1, like 16"),
         ("lora_dropout", 0 <= r.lora_dropout < 1, "use a share from 0 to below 1"),
+        ("lora_from", r.lora or not r.lora_from, "it is an adapter's: give --lora too"),
         ("qlora", r.lora or not r.qlora, "it is a kind of LoRA: give --lora too"),
         (
             "qlora",
