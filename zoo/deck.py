@@ -125,6 +125,11 @@ class Deck:
         """The table's row."""
         return self.gallery.drawings[row]
 
+    def kind_of(self, name: str) -> tuple[str, str]:
+        """A concept's CLDR group and subgroup; both "" for what is no emoji."""
+        rows = self.by_concept.get(name)
+        return (self.drawing(rows[0]).group, self.drawing(rows[0]).subgroup) if rows else ("", "")
+
     def one_of(self, concept: str, rng: np.random.Generator) -> int:
         """A row of the concept, by any artist."""
         rows = self.by_concept[concept]

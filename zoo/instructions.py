@@ -39,17 +39,17 @@ class InstructionPlan:
     """How many records of each kind, and how many turns a record may have."""
 
     vqa_images: int = 4000
-    vqa: int = 2000
+    vqa: int = 1200
     turns: int = 5
-    names: int = 9000
-    icon_names: int = 1000
-    emoji: int = 1500
-    icons: int = 300
-    monos: int = 600
-    flags: int = 2400
-    shapes: int = 400
-    scenes: int = 8000
-    unsure: int = 600
+    names: int = 5000
+    icon_names: int = 500
+    emoji: int = 900
+    icons: int = 150
+    monos: int = 350
+    flags: int = 1300
+    shapes: int = 250
+    scenes: int = 4500
+    unsure: int = 350
     capitals: int = 120
     sums: int = 60
     seed: int = 12
@@ -173,7 +173,7 @@ def scene_example(deck: Deck, most: int, rng: Rng) -> Example:
     while absent in {a.name for a in actors}:
         absent = deck.objects[int(rng.integers(len(deck.objects)))]
     picture, scene = compose_scene(actors, rng)
-    return Example("scene", scene_turns(scene, absent, most, rng), picture)
+    return Example("scene", scene_turns(scene, absent, most, deck.kind_of, rng), picture)
 
 
 def unsure_example(rng: Rng) -> Example:

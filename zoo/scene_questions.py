@@ -6,6 +6,7 @@ import numpy as np
 
 from zoo.colours import COLOURS
 from zoo.phrasing import DESCRIBE, article, listed, pick
+from zoo.reasoning import Known, reasoning_turns
 from zoo.records import Turn
 from zoo.scenes import Placed, Scene, side_of, third_of
 
@@ -124,13 +125,14 @@ def describe_turn(scene: Scene, rng: Rng) -> Turn:
     return pick(DESCRIBE, rng), text
 
 
-def scene_turns(scene: Scene, absent: str, most: int, rng: Rng) -> tuple[Turn, ...]:
+def scene_turns(scene: Scene, absent: str, most: int, known: Known, rng: Rng) -> tuple[Turn, ...]:
     """Up to ``most`` turns in shuffled order; a description one time of three."""
     turns = (
         count_turns(scene, rng)
         + side_turns(scene, rng)
         + what_turns(scene, rng)
         + presence_turns(scene, absent, rng)
+        + reasoning_turns(scene, known, rng)
     )
     turns = list(dict(turns).items())
     chosen = [turns[int(i)] for i in rng.permutation(len(turns))[:most]]

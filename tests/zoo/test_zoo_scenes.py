@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from zoo.captions import scene_caption
+from zoo.reasoning import odd_one_out, reasoning_turns
 from zoo.scene_questions import count_turns, presence_turns, scene_turns, side_turns, what_turns
 from zoo.scenes import Actor, Placed, Scene, compose_scene, side_of, single, third_of
 
@@ -11,6 +12,19 @@ CAT = Placed("cat", "", (10, 10, 50, 50))
 DOG = Placed("dog", "", (140, 12, 180, 52))
 RING = Placed("ring", "red", (12, 150, 52, 190))
 SCENE = Scene((200, 200), (DOG, CAT, RING))
+
+
+KINDS = {
+    "cat": ("animals-nature", "animal-mammal"),
+    "dog": ("animals-nature", "animal-mammal"),
+    "owl": ("animals-nature", "animal-bird"),
+    "pear": ("food-drink", "food-fruit"),
+}
+
+
+def known(name: str) -> tuple[str, str]:
+    """As a deck's `kind_of`."""
+    return KINDS.get(name, ("", ""))
 
 
 @pytest.fixture
@@ -84,9 +98,26 @@ def test_caption_names_every_object(rng: np.random.Generator) -> None:
 
 
 def test_turns_have_no_question_twice(rng: np.random.Generator) -> None:
-    turns = scene_turns(SCENE, "hat", 5, rng)
+    turns = scene_turns(SCENE, "hat", 5, known, rng)
     assert 1 <= len(turns) <= 6
     assert len({q for q, _ in turns}) == len(turns)
+
+
+def test_reasoning_follows_from_kinds() -> None:
+    owl = Placed("owl", "", (60, 60, 90, 90))
+    pear = Placed("pear", "", (100, 100, 130, 130))
+    scene = Scene((200, 200), (CAT, DOG, owl, pear))
+    for seed in range(20):
+        answers = dict(reasoning_turns(scene, known, np.random.default_rng(seed)))
+        expected = {"animals": "3", "things to eat": "1", "vehicles": "0", "shapes": "0"}
+        for sort, count in expected.items():
+            assert answers.get(f"How many {sort} are there?", count) == count
+        assert "1" in (answers.get("How many can fly?"), answers.get("How many of them can fly?"))
+        assert answers["Which of them can you eat?"] == "the pear"
+        odd = {"Which is the odd one out?", "Which one does not belong?"} & set(answers)
+        assert answers[odd.pop()] == "the pear"
+    two = Scene((200, 200), (CAT, RING))
+    assert odd_one_out(two, ["animal", "shape"]) is None  # either could be
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
