@@ -1,6 +1,7 @@
 """Tiny random LLaVA checkpoints, one per family, written as the contract has them."""
 
 import json
+import random
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,12 +25,18 @@ SCALED = {
 }
 
 
-def byte_tokenizer(folder: Path) -> int:
-    """A byte-level tokenizer with ChatML's specials and <image>; returns <image>'s id."""
+def byte_tokenizer(folder: Path, words: int = 0) -> int:
+    """A byte-level tokenizer with ChatML's specials and <image>; returns <image>'s id.
+
+    With `words` it has so many tokens more, of several letters, which it writes but never reads.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: index for index, token in enumerate([*SPECIALS, *letters])}
+    rng, longer = random.Random(0), set[str]()
+    while len(longer) < words:
+        longer.add("".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 8))))
+    vocab = {t: index for index, t in enumerate([*SPECIALS, *letters, *sorted(longer)])}
     tokenizer = Tokenizer(models.BPE(vocab, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -46,21 +53,22 @@ def write_checkpoint(
     seed: int = 0,
     context: int = 512,
     llava: Mapping[str, object] | None = None,
+    words: int = 0,
     **changes: object,
 ) -> Path:
     """A random LLaVA of the family: 2 layers, width 64, CLIP 32 px with 16 patches.
 
-    `changes` are to the language model's config, `llava` to LLaVA's own.
+    `changes` are to the language model's config, `llava` to LLaVA's own; `words`: see above.
     """
     import torch
     from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
     from transformers.models.auto import CONFIG_MAPPING
 
     folder.mkdir(parents=True, exist_ok=True)
-    image = byte_tokenizer(folder)
+    image = byte_tokenizer(folder, words)
     own = {"num_key_value_heads": 2, "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
     text = CONFIG_MAPPING[family](
-        vocab_size=320,  # padded beyond the tokenizer's 260
+        vocab_size=320 + words,  # padded beyond the tokenizer's 260
         hidden_size=WIDTH,
         intermediate_size=96,
         num_hidden_layers=2,

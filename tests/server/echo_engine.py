@@ -40,6 +40,8 @@ class EchoStream:
     request: Request
     pause: float
     fail_after: int | None = None
+    cached: tuple[int | None, int | None] = (None, None)
+    asker: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     said: list[Chunk] = field(default_factory=list)
@@ -57,9 +59,7 @@ class EchoStream:
                 finish = "cancelled"
                 break
             if number == self.fail_after:
-                self._say(
-                    Chunk("", "error", self._usage(number), "the engine restarted; try again")
-                )
+                self._say(Chunk("", "error", self._usage(number), FAILED, asker=self.asker))
                 return
             if number == sampling.max_tokens:
                 finish = "length"
@@ -73,7 +73,7 @@ class EchoStream:
         self._say(Chunk("", finish, self._usage(len(text.split()))))
 
     def _usage(self, words: int) -> Usage:
-        return Usage(10 + IMAGE_TOKENS * len(self.request.images), words)
+        return Usage(10 + IMAGE_TOKENS * len(self.request.images), words, *self.cached)
 
     def _say(self, chunk: Chunk) -> None:
         with self.changed:
@@ -107,7 +107,14 @@ class EchoStream:
 
 
 class EchoEngine:
-    """See `Engine`. `streams` are all that were ever started."""
+    """See `Engine`. `streams` are all that were ever started.
+
+    `cached`: the tokens and images that it says it knew; None: it cannot tell. `asker`: failures
+    are the asker's fault.
+    """
+
+    cached: tuple[int | None, int | None] = (None, None)
+    asker = False
 
     def __init__(self, pause: float = 0.0, fail_after: int | None = None, context: int = 4096):
         self.pause = pause
@@ -127,7 +134,7 @@ class EchoEngine:
                 raise PromptError("the prompt is longer than the context; shorten it")
         started: list[Stream] = []
         for request in requests:
-            stream = EchoStream(request, self.pause, self.fail_after)
+            stream = EchoStream(request, self.pause, self.fail_after, self.cached, self.asker)
             self.streams.append(stream)
             started.append(stream)
         return started

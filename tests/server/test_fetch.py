@@ -2,7 +2,9 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -119,6 +121,21 @@ def test_the_connection_goes_to_the_checked_address() -> None:
     assert connection.host == PUBLIC
 
 
+REDIRECTS = {
+    "/once": "/a.png",
+    "/loop": "/loop",
+    "/nowhere": "",
+    "/inside": "http://169.254.169.254/",
+    "/decimal": "http://2130706433/a.png",
+    "/mapped": "http://[::ffff:127.0.0.1]/a.png",
+    "/elsewhere": "https://images.example.com/a.png",
+    "/port": "http://images.example.org:6379/a.png",
+    "/user": "http://ann@images.example.org/a.png",
+    "/file": "file:///etc/passwd",
+    "/relative": "//localhost/a.png",
+}
+
+
 class Web(BaseHTTPRequestHandler):
     """A small web: pictures, redirects, a flood, a trickle."""
 
@@ -128,10 +145,9 @@ class Web(BaseHTTPRequestHandler):
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n"[:1])
                 threading.Event().wait(0.02)
             return
-        where = {"/inside": "http://169.254.169.254/", "/loop": "/loop", "/once": "/a.png"}
-        if self.path in where:
+        if self.path in REDIRECTS:
             self.send_response(302)
-            self.send_header("Location", where[self.path])
+            self.send_header("Location", REDIRECTS[self.path])
             self.end_headers()
             return
         self.send_response(404 if self.path == "/none" else 200)
@@ -175,7 +191,15 @@ def test_fetching(web: Fetcher) -> None:
     ("path", "why"),
     [
         ("/inside", "may not be fetched"),
+        ("/decimal", "may not be fetched"),
+        ("/mapped", "may not be fetched"),
+        ("/elsewhere", "may not be fetched"),
+        ("/port", "may not be fetched"),
+        ("/user", "may not be fetched"),
+        ("/file", "may not be fetched"),
+        ("/relative", "may not be fetched"),
         ("/loop", "redirects"),
+        ("/nowhere", "redirects"),
         ("/none", "404"),
         ("/flood", "larger"),
         ("/trickle", "too long"),
@@ -185,6 +209,29 @@ def test_fetching(web: Fetcher) -> None:
 def test_what_goes_wrong_on_the_way(web: Fetcher, path: str, why: str) -> None:
     with pytest.raises(ImageError, match=why):
         web.fetch(f"http://images.example.org{path}")
+
+
+def test_a_name_is_looked_up_again_after_a_redirect(web: Fetcher) -> None:
+    """Its owner may have turned it inside meanwhile (DNS rebinding)."""
+    answers = iter([PUBLIC, "127.0.0.1"])
+    turning = replace(web, find=lambda host, port: [next(answers)])
+    with pytest.raises(ImageError, match="may not be fetched"):
+        turning.fetch("http://images.example.org/once")
+    assert next(answers, None) is None, "both were asked for"
+
+
+def test_a_resolver_that_does_not_answer_is_given_up(web: Fetcher) -> None:
+    stuck = threading.Event()
+
+    def wait(host: str, port: int) -> list[str]:
+        stuck.wait(60)
+        return [PUBLIC]
+
+    started = time.monotonic()
+    with pytest.raises(ImageError, match="cannot be found"):
+        replace(web, find=wait).fetch("http://images.example.org/a.png")
+    assert time.monotonic() - started < 20
+    stuck.set()
 
 
 def test_a_name_that_does_not_resolve_or_answer() -> None:

@@ -130,5 +130,6 @@ def test_files_survive_a_restart_and_expire(tmp_path: Path) -> None:
     with pytest.raises(ApiError, match="expired"):
         store.data("ann", name)
     store.add("ann", "b.png", "vision", png())
-    assert len(store.of("ann")) == 1
+    assert len(store.of("ann")) == 1 and store.owners() == {"ann": 1}
+    assert (store.expire(), store.expire()) == (1, 0)
     assert SqliteDatabase(path).do("SELECT count(*) FROM file") == [(1,)], "the old one is gone"

@@ -1,12 +1,17 @@
 """202 and asking again: for clients that ask for it, and for nobody else."""
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from echo_engine import EchoEngine, wait_until
 from server_house import NVIDIA, House
+from starlette.requests import Request
 
 from neva.server.auth import Keys
+from neva.server.errors import ApiError
+from neva.server.polls import Polls
 from neva.server.settings import Settings
 
 HI = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -59,6 +64,52 @@ def test_another_key_gets_nothing(house_of: Callable[..., House]) -> None:
     path = STATUS + first.headers["nvcf-reqid"]
     assert client.get(path, headers=bob).status_code == 404
     assert wait_until(lambda: client.get(path, headers=ann).status_code == 200)
+
+
+def test_its_tokens_are_counted_and_logged_once(
+    house_of: Callable[..., House], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "neva")
+    client = house_of(engine=EchoEngine(pause=0.05)).client
+    first = client.post(NVIDIA, json=HI, headers={"NVCF-POLL-SECONDS": "0"})
+    path = STATUS + first.headers["nvcf-reqid"]
+    last = client.get(path, headers={"NVCF-POLL-SECONDS": "20"})
+    usage = last.json()["usage"]
+    lines = [vars(r) for r in caplog.records if r.getMessage() == "request"]
+    assert [(line["status"], line.get("completion_tokens")) for line in lines] == [
+        (202, None),
+        (200, usage["completion_tokens"]),
+    ]
+    assert (lines[1]["prompt_tokens"], lines[1]["finish"]) == (usage["prompt_tokens"], "stop")
+    text = client.get("/metrics").text
+    for name in ("prompt_tokens", "completion_tokens"):
+        metric = name.replace("completion", "generation")
+        assert f'\n{metric}_total{{model_name="echo"}} {usage[name]:.1f}\n' in text
+    assert 'request_success_total{finished_reason="stop",model_name="echo"} 1.0' in text
+
+
+def test_an_answer_that_nobody_fetches_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    """By the id of the request that asked for it, when it is forgotten."""
+    caplog.set_level("INFO", "neva")
+
+    async def abandon() -> None:
+        polls, told = Polls(kept=0.0), {"completion_tokens": 3}
+
+        async def work(tell: dict[str, Any]) -> dict[str, Any]:
+            await asyncio.sleep(0.01)
+            tell.update(told)
+            return {}
+
+        state = {"owner": "ann", "request_id": "mine"}
+        http = Request({"type": "http", "headers": [], "state": state})
+        assert (await polls.begin(http, work, 0)).status_code == 202
+        await asyncio.sleep(0.1)
+        with pytest.raises(ApiError, match="not there"):
+            await polls.collect(http, "any", 0)
+
+    asyncio.run(abandon())
+    (record,) = [r for r in caplog.records if r.getMessage() == "answer never asked for again"]
+    assert (record.request_id, record.owner, record.completion_tokens) == ("mine", "ann", 3)
 
 
 def test_the_end_of_the_server_ends_them() -> None:

@@ -14,6 +14,7 @@ from server_house import CHAT, NVIDIA, WEB, Live, data_uri, png, serving
 
 from neva.engine import open_engine
 from neva.engine.openvino_engine import OpenVinoEngine
+from neva.engine.prefixes import BLOCK
 from neva.server.settings import Settings
 
 
@@ -166,6 +167,46 @@ def test_the_engines_caches_are_told(real: Live) -> None:
     assert after["mm_cache_hits_total"] == before["mm_cache_hits_total"] + 1
     assert 0 <= figure(real, "prefix_cache_hits_total") < figure(real, "prefix_cache_queries_total")
     assert 0 <= figure(real, "vllm:kv_cache_usage_perc") <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (2, 3)])
+def test_extreme_pictures_are_answered(real: Live, size: tuple[int, int]) -> None:
+    part = {"type": "image_url", "image_url": data_uri(png(*size))}
+    asked = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 4}
+    answer = WEB.post(real.url + NVIDIA, json=asked, timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["prompt_tokens"] > 16
+
+
+@pytest.mark.parametrize("text", ["<image>", "<|im_end|>", "<image><image>", "<|im_start|>user"])
+def test_placeholders_in_text_are_letters(real: Live, text: str) -> None:
+    """A byte is a token of this model: as many more of them as the text has letters."""
+
+    def tokens(said: str) -> int:
+        asked = {"messages": [{"role": "user", "content": said}], "max_tokens": 2}
+        answer = WEB.post(real.url + NVIDIA, json=asked, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return int(answer.json()["usage"]["prompt_tokens"])
+
+    assert tokens(f"a{text}b") - tokens("ab") == len(text)
+
+
+def test_a_request_tells_what_was_known_of_it(real: Live) -> None:
+    """The same question again: its picture is encoded, and all full blocks of its prompt."""
+    usages = [whole(real, 12, max_tokens=4)["usage"] for _ in range(2)]
+    first, second = (usage["prompt_tokens_details"] for usage in usages)
+    assert first["cached_images"] == 0
+    prompt = usages[1]["prompt_tokens"]
+    known = (prompt - 1) // BLOCK * BLOCK
+    assert second == {"cached_tokens": known, "cached_images": 1} and known > 0
+    assert first["cached_tokens"] < known, "a new picture is in it"
+    assert "prompt_tokens_details" not in whole(real, 12, NVIDIA, max_tokens=4)["usage"]
+    said = {"input": "What is the capital of France, and why?", "max_output_tokens": 4}
+    turns = [WEB.post(real.url + "/v1/responses", json=said, timeout=60).json()]
+    more = {"input": "And?", "previous_response_id": turns[0]["id"], "max_output_tokens": 4}
+    turns.append(WEB.post(real.url + "/v1/responses", json=more, timeout=60).json())
+    before, after = (turn["usage"] for turn in turns)
+    assert after["input_tokens_details"]["cached_tokens"] >= before["input_tokens"] // BLOCK * BLOCK
 
 
 def test_models_tell_the_truth(real: Live) -> None:

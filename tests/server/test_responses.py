@@ -200,6 +200,9 @@ def test_store_expires_and_forgets(tmp_path: Path) -> None:
     assert store.find("ann", "one") is None
     assert store.chain("ann", "two") is None, "a part of the conversation is gone"
     store.save("ann", stored("three"))
+    held = [(one.responses, one.threads, one.latest, one.expires) for one in store.owners()]
+    assert held == [(2, 2, now, now + 24 * 3600 - 2)]
+    assert (store.expire(), store.expire()) == (1, 0)
     store.close()
     with sqlite3.connect(tmp_path / "s.sqlite") as db:
         assert db.execute("SELECT count(*) FROM response").fetchone() == (2,)

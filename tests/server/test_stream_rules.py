@@ -121,6 +121,25 @@ def test_an_error_before_the_first_word_is_a_status(
         assert response.json()["error"]["message"] == "the engine restarted; try again"
 
 
+class Particular(EchoEngine):
+    """It fails for what is asked."""
+
+    asker = True
+
+
+@pytest.mark.parametrize("url", [NVIDIA, CHAT, "/v1/responses"])
+def test_what_the_asker_must_change_is_400(house_of: Callable[..., House], url: str) -> None:
+    house = house_of(engine=Particular(fail_after=0))
+    for stream in (False, True):
+        response = house.client.post(url, json={**ASKED, "input": "Hi", "stream": stream})
+        assert response.status_code == 400
+        assert response.json()["error"]["type"] == "invalid_request_error"
+    late = house_of(engine=Particular(pause=0.01, fail_after=3))
+    if url != "/v1/responses":
+        error = chunks(streamed(late, url))[-1]["error"]
+        assert (error["code"], error["type"]) == (400, "invalid_request_error")
+
+
 def test_an_error_after_it_is_told_in_the_stream(house_of: Callable[..., House], path: str) -> None:
     house = house_of(engine=EchoEngine(pause=0.01, fail_after=3))
     said = chunks(streamed(house, path))

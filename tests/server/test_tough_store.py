@@ -179,8 +179,10 @@ def test_postgres_keeps_what_sqlite_keeps(postgres: tuple[str, Any]) -> None:
     assert store.chain("ann", "two")[0].said == said  # type: ignore[index]
     assert store.find("bob", "one") is None
     assert [s.id for s in store.export("ann")] == ["one", "two"]
-    assert store.owners() == [("ann", 2), ("bob", 1)]
+    held = [(one.owner, one.responses, one.threads) for one in store.owners()]
+    assert held == [("ann", 2, 1), ("bob", 1, 1)]
     name = files.add("ann", "a?.png", "vision", png()).id
+    assert files.owners() == {"ann": 1}
     assert files.data("ann", name) == png()
     with pytest.raises(ApiError):
         files.data("bob", name)
@@ -193,6 +195,7 @@ def test_postgres_keeps_what_sqlite_keeps(postgres: tuple[str, Any]) -> None:
     assert store.delete_all("ann") == 1
     now += 24 * 3600 + 1
     store.save("bob", Stored("four", None, said, {"output": []}))
+    assert (store.expire(), files.expire(), files.delete_all("ann")) == (1, 1, 0)
     assert database.do("SELECT id FROM response") == [("four",)], "the expired are gone"
 
 

@@ -3,8 +3,10 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,11 +18,22 @@ from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
 from neva.server.app import create_app
 from neva.server.auth import Keys
-from neva.server.listen import LOOPBACK_NAMES, bind, check_exposure, listen, server_for
+from neva.server.listen import (
+    LOOPBACK_NAMES,
+    bind,
+    check_exposure,
+    in_the_clear,
+    listen,
+    server_for,
+)
 from neva.server.logs import log_to_stderr
 from neva.server.settings import Limits, Settings
 
 KEY = "NEVA_API_KEY"
+CLEAR = (
+    "\n[yellow]keys and pictures travel unencrypted[/] to this address: let a proxy in front "
+    "terminate TLS, and say --tls-in-front"
+)
 
 
 class LogFormat(StrEnum):
@@ -31,50 +44,82 @@ class LogFormat(StrEnum):
     json = "json"
 
 
-def serve(
-    model: Path | None = typer.Option(None, help="Checkpoint; the default model if left out."),
-    host: str = typer.Option("127.0.0.1", help="Address; another than loopback needs API keys."),
-    port: int = typer.Option(8000, min=1, max=65535, help="Port."),
-    engine: str = typer.Option("openvino", help="openvino (needs no torch) or torch."),
-    precision: str | None = typer.Option(
-        None,
+Model = Annotated[Path | None, typer.Option(help="Checkpoint; the default model if left out.")]
+Host = Annotated[str, typer.Option(help="Address; another than loopback needs API keys.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port.")]
+EngineName = Annotated[str, typer.Option(help="openvino (needs no torch) or torch.")]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
         help="openvino: int8 (default), fp32, int4: same seed, same text; bf16, int8-fast, "
-        "int4-fast: text may vary with load. torch: fp32, bf16, fp16.",
+        "int4-fast: text may vary with load. torch: fp32, bf16, fp16."
     ),
-    api_key_file: Path | None = typer.Option(
-        None, help=f"Keys made by `neva key`, followed as it changes. One may be in ${KEY}."
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(help=f"Keys made by `neva key`, followed as it changes. One may be in ${KEY}."),
+]
+Fronted = Annotated[
+    bool,
+    typer.Option(
+        "--tls-in-front",
+        help="A proxy in front terminates TLS and decides who may pass: any address and Host.",
     ),
-    cors: list[str] = typer.Option([], help="Origin whose pages may call the API (repeatable)."),
-    images_from: list[str] = typer.Option(
-        [], help="Host whose http(s) image URLs may be fetched, or .domain (repeatable)."
-    ),
-    share_images: bool = typer.Option(
-        False, help="Images encoded for one key are quick for all, who can tell by the time."
-    ),
-    max_running: int = typer.Option(Limits.running, min=1, help="Answers in the engine at once."),
-    max_waiting: int = typer.Option(Limits.waiting, min=0, help="Answers waiting; more get 429."),
-    data: Path | None = typer.Option(
-        None, help="Folder of stored responses, files, assets [default: ~/.local/share/neva]"
-    ),
-    store: str | None = typer.Option(
-        None, help="PostgreSQL URL for files and responses, instead of SQLite in --data."
-    ),
-    keep_days: float = typer.Option(30.0, min=0.01, help="Days that files and responses are kept."),
-    log: LogFormat = typer.Option(LogFormat.auto, help="Form of the log lines on stderr."),
-    otlp: str | None = typer.Option(
-        None, help="OpenTelemetry collector to send traces to, as http://127.0.0.1:4318."
-    ),
+]
+Origins = Annotated[
+    list[str], typer.Option(help="Origin whose pages may call the API (repeatable).")
+]
+ImageHosts = Annotated[
+    list[str],
+    typer.Option(help="Host whose http(s) image URLs may be fetched, or .domain (repeatable)."),
+]
+Shared = Annotated[
+    bool,
+    typer.Option(help="Images encoded for one key are quick for all, who can tell by the time."),
+]
+Running = Annotated[int, typer.Option(min=1, help="Answers in the engine at once.")]
+Waiting = Annotated[int, typer.Option(min=0, help="Answers waiting; more get 429.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of stored responses, files, assets [default: ~/.local/share/neva]"),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(help="PostgreSQL URL for files and responses, instead of SQLite in --data."),
+]
+Days = Annotated[float, typer.Option(min=0.01, help="Days that files and responses are kept.")]
+Log = Annotated[LogFormat, typer.Option(help="Form of the log lines on stderr.")]
+Collector = Annotated[
+    str | None,
+    typer.Option(help="OpenTelemetry collector to send traces to, as http://127.0.0.1:4318."),
+]
+
+
+def serve(
+    model: Model = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    engine: EngineName = "openvino",
+    precision: PrecisionName = None,
+    api_key_file: KeyFile = None,
+    tls_in_front: Fronted = False,
+    cors: Origins = [],  # noqa: B006  typer makes a list of its own
+    images_from: ImageHosts = [],  # noqa: B006
+    share_images: Shared = False,
+    max_running: Running = Limits.running,
+    max_waiting: Waiting = Limits.waiting,
+    data: Folder = None,
+    store: StoreUrl = None,
+    keep_days: Days = 30.0,
+    log: Log = LogFormat.auto,
+    otlp: Collector = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; answers under way are finished first."""
-    keys = read_keys()
-    if api_key_file is not None:
-        Keys.read(api_key_file)  # a wrong file is said now, not at the first request
     settings = Settings(
         host=host,
         port=port,
-        keys=keys,
         key_file=api_key_file,
-        hosts=() if keys or api_key_file else (*LOOPBACK_NAMES, host),
+        tls_in_front=tls_in_front,
         cors=tuple(cors),
         images_from=tuple(images_from),
         share_images=share_images,
@@ -84,14 +129,32 @@ def serve(
         otlp=otlp,
         limits=Limits(running=max_running, waiting=max_waiting),
     )
-    check_exposure(settings)
+    settings = guarded(settings)
     log_to_stderr(log.value)
+    run(settings, opener(model, engine, precision))
+
+
+def guarded(settings: Settings) -> Settings:
+    """With the environment's key, and its own names only where nothing else keeps strangers out.
+
+    NevaError for a broken key file, now and not at the first request, and for an open public door.
+    """
+    settings = replace(settings, keys=read_keys())
+    if settings.key_file is not None:
+        Keys.read(settings.key_file)
+    check_exposure(settings)
+    watched = settings.closed or settings.tls_in_front
+    return replace(settings, hosts=() if watched else (*LOOPBACK_NAMES, settings.host))
+
+
+def opener(model: Path | None, engine: str, precision: str | None) -> Callable[[], Engine]:
+    """What opens the engine, beside a server that listens already."""
 
     def open_it() -> Engine:
         checkpoint = with_terms(Checkpoint.open(model or default_checkpoint()))
         return open_engine(checkpoint, engine, precision)
 
-    run(settings, open_it)
+    return open_it
 
 
 def run(settings: Settings, open_it: Callable[[], Engine]) -> None:
@@ -136,5 +199,5 @@ def banner(settings: Settings) -> str:
         f"  page     {base}/\n"
         f"  NVIDIA   {base}/v1/vlm/nvidia/neva-22b\n"
         f"  OpenAI   {base}/v1\n"
-        f"  docs     {base}/docs"
+        f"  docs     {base}/docs{CLEAR if in_the_clear(settings) else ''}"
     )

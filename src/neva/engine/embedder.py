@@ -9,7 +9,7 @@ from openvino import Core
 
 from neva.engine.graphs import Export
 from neva.engine.lru import ArrayCache
-from neva.engine.messages import Add, Setup
+from neva.engine.messages import Add, RequestError, Setup
 
 Features = NDArray[Any]
 
@@ -41,13 +41,13 @@ class Embedder:
         self._images.put(name, features)
 
     def embed(self, request: Add, images: Mapping[str, Features | None]) -> NDArray[np.float32]:
-        """(1, L, D) for L ids; ValueError if a value is not finite."""
+        """(1, L, D) for L ids; RequestError if a value is not finite."""
         embeds = np.array(self._text(request.ids[None])[0], dtype=np.float32)
         for picture in request.pictures:
             features = images[picture.name]
             if features is None:
-                raise ValueError("an image was not encoded")
+                raise RequestError("an image was not encoded")
             embeds[0, picture.start : picture.start + len(features)] = features
         if not np.isfinite(embeds).all():
-            raise ValueError("the checkpoint's weights give numbers that are not finite")
+            raise RequestError("the checkpoint's weights give numbers that are not finite")
         return embeds

@@ -9,6 +9,7 @@ text is in the grammar (properties come in the schema's order, and no others do)
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from neva.engine.ranges import LARGEST, decimals, integers
@@ -26,9 +27,11 @@ KNOWN: Mapping[str, frozenset[str]] = {
     "boolean": frozenset(),
     "null": frozenset(),
 }
+LARGEST_SCHEMA = 65536
+"""Letters of a schema, white space left out."""
 DEEPEST, LONGEST, LARGEST_COUNT = 32, 16384, 128
 """LARGEST_COUNT bounds all counted letters and items of a schema together: the engine prepares each
-of them for the whole vocabulary, between two steps (1024 letters: over 13 s for 49,000 tokens)."""
+of them for the whole vocabulary (1024 letters: over 13 s of two cores for 49,000 tokens)."""
 LETTER = (
     r"([ !#-\[\]-~] | [\u00a0-\u07ff] | [\u0800-\u0fff] | [\u1000-\ucfff] | [\ud000-\ud7ff]"
     r" | [\ue000-\uffff] | [\U00010000-\U0003ffff] | [\U00040000-\U000fffff]"
@@ -73,7 +76,23 @@ def object_grammar() -> str:
 
 
 def schema_grammar(schema: Any) -> str:
-    """The JSON texts that are valid against `schema`; SchemaError if that cannot be kept."""
+    """The JSON texts that are valid against `schema`; SchemaError if that cannot be kept.
+
+    The grammars of the last 64 schemas are known.
+    """
+    try:
+        text = json.dumps(schema, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        raise SchemaError("the JSON schema is no JSON, or too deep") from None
+    if len(text) > LARGEST_SCHEMA:
+        raise SchemaError(f"the JSON schema has more than {LARGEST_SCHEMA:,} letters: shorten it")
+    return _grammar_of(text)
+
+
+@lru_cache(maxsize=64)
+def _grammar_of(text: str) -> str:
+    """See `schema_grammar`; `text` is the schema in JSON."""
+    schema = json.loads(text)
     grammar = _Grammar(schema)
     root = grammar.expression(schema, "$", 0)
     grammar.check_circles()

@@ -15,7 +15,8 @@ from neva.images.recipe import PixelRecipe
 class Setup:
     """The first message. `folder` None: build the graphs of `checkpoint` first.
 
-    `spelled`: every token's bytes, for grammars, whose texts end with the token `end`.
+    `spelled`: every token's bytes, for grammars, whose texts end with the token `end`; a request
+    waits `grammar_seconds` at most while its grammar is compiled.
     """
 
     checkpoint: str
@@ -30,6 +31,7 @@ class Setup:
     threads: int | None
     spelled: tuple[bytes, ...] | None = None
     end: int = 0
+    grammar_seconds: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,14 @@ class Add:
 
 @dataclass(frozen=True)
 class Want:
-    """Send the pixels of these pictures of a request: they are not known yet."""
+    """Send the pixels of these pictures of a request: they are not known yet.
+
+    `unseen` counts its pictures that are not encoded; another request may have sent their pixels.
+    """
 
     key: int
     names: tuple[str, ...]
+    unseen: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,15 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Failed:
-    """One request failed; the others go on."""
+    """One request failed; the others go on. `asker`: it would fail again, for what it asks."""
 
     key: int
     sentence: str
+    asker: bool = False
+
+
+class RequestError(ValueError):
+    """One request cannot be answered; the sentence is ours, and the asker may read it."""
 
 
 @dataclass(frozen=True)

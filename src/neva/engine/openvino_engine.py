@@ -52,11 +52,13 @@ class OpenVinoOptions:
     """Sizes: KV cache (its memory is used as it fills), images kept encoded, CPU threads.
 
     `cache_mib` None: 2 GiB, or more where that would not hold one conversation of 8192 tokens.
+    `grammar_seconds`: the longest that the compiling of a JSON schema may take.
     """
 
     cache_mib: int | None = None
     image_cache_mib: int = 256
     threads: int | None = None
+    grammar_seconds: float = 20.0
 
 
 @dataclass
@@ -69,11 +71,14 @@ class _Answer:
     worker: WorkerProcess
     add: Add
     squares: Mapping[str, NDArray[np.uint8]] = field(repr=False)
+    known: int  # prompt tokens in the KV cache
+    unseen: int = 0  # pictures that had to be encoded
     tokens: list[int] = field(default_factory=list)
 
     @property
     def usage(self) -> Usage:
-        return Usage(len(self.add.ids), len(self.tokens))
+        images = len(self.squares) - self.unseen
+        return Usage(len(self.add.ids), len(self.tokens), self.known, images)
 
 
 class OpenVinoEngine:
@@ -208,9 +213,9 @@ class OpenVinoEngine:
     ) -> Stream:
         stream = ChunkStream(lambda: self._cancel(add.key))
         text, tape = self._admission.text(request.sampling), self._admission.tape(request.sampling)
-        self._prefixes.ask(add.ids, add.pictures)
+        known = self._prefixes.ask(add.ids, add.pictures)
         with self._lock:
-            self._answers[add.key] = _Answer(stream, text, tape, worker, add, squares)
+            self._answers[add.key] = _Answer(stream, text, tape, worker, add, squares, known)
         worker.send(add)
         if worker.ended:  # it died before this request was among those it took along
             self._end(add.key, "error", DIED)
@@ -227,6 +232,7 @@ class OpenVinoEngine:
         finish: Literal["stop", "length", "cancelled", "error"],
         error: str | None = None,
         text: str = "",
+        asker: bool = False,
     ) -> _Answer | None:
         """Take the answer off the list and push its last chunk; None if it had ended before."""
         with self._lock:
@@ -236,7 +242,7 @@ class OpenVinoEngine:
                 computed = np.append(answer.add.ids, answer.tokens[:-1])
                 self._prefixes.keep(computed, answer.add.pictures)
             logprobs = answer.tape.take(text, not answer.text.stopped) if answer.tape else ()
-            answer.stream.push(Chunk(text, finish, answer.usage, error, logprobs))
+            answer.stream.push(Chunk(text, finish, answer.usage, error, logprobs, asker))
         return answer
 
     def _hear(self, message: Spoken | Want) -> None:
@@ -245,8 +251,10 @@ class OpenVinoEngine:
             with self._lock:
                 asker = self._answers.get(message.key)
             if asker is not None:
-                squares = {name: asker.squares[name] for name in message.names}
-                asker.worker.send(Pixels(squares))
+                asker.unseen = max(asker.unseen, message.unseen)
+                if message.names:
+                    squares = {name: asker.squares[name] for name in message.names}
+                    asker.worker.send(Pixels(squares))
             return
         self._counts = message.counts
         for news in message.news:
@@ -255,7 +263,7 @@ class OpenVinoEngine:
     def _told(self, message: Tokens | Failed) -> None:
         """Turn one answer's tokens to text."""
         if isinstance(message, Failed):
-            self._end(message.key, "error", message.sentence)
+            self._end(message.key, "error", message.sentence, asker=message.asker)
             return
         with self._lock:
             answer = self._answers.get(message.key)
@@ -316,6 +324,7 @@ def _setup(
         cache_blocks=_blocks(checkpoint, options),
         image_cache_bytes=options.image_cache_mib * MEBIBYTE,
         threads=options.threads,
+        grammar_seconds=options.grammar_seconds,
         spelled=spelled,
         end=next((token for token in checkpoint.stop_ids if token >= 0), 0),
     )

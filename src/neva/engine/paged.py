@@ -4,7 +4,7 @@ Never give it integer ids, and treat an exception in `step` as fatal: the pipeli
 after one and may crash the process (docs/engines.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,9 +43,9 @@ class PagedModel:
         properties: dict[str, Any] = dict(setup.language)
         if setup.threads:
             properties["INFERENCE_NUM_THREADS"] = setup.threads
-        tokenizer = spelling_tokenizer(setup.spelled or (b"?",), setup.end)
+        self.tokenizer = spelling_tokenizer(setup.spelled or (b"?",), setup.end)
         self._pipeline = genai.ContinuousBatchingPipeline(
-            str(made.folder), tokenizer, scheduler, "CPU", **properties
+            str(made.folder), self.tokenizer, scheduler, "CPU", **properties
         )
         self._live: dict[int, _Live] = {}
 
@@ -58,6 +58,11 @@ class PagedModel:
     def busy(self) -> bool:
         """There are requests under way."""
         return bool(self._live)
+
+    @property
+    def live(self) -> Iterable[int]:
+        """The keys of the requests under way."""
+        return self._live.keys()
 
     def add(self, request: Add, embeds: NDArray[np.float32]) -> None:
         """Begin answering a prompt of embeddings (1, L, D)."""

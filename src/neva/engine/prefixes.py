@@ -28,14 +28,17 @@ class PrefixTally:
         self.asked = 0
         self.known = 0
 
-    def ask(self, ids: Ids, pictures: Sequence[Picture]) -> None:
-        """Count a prompt that is sent."""
+    def ask(self, ids: Ids, pictures: Sequence[Picture]) -> int:
+        """Count a prompt that is sent; how many of its tokens are known."""
+        known = 0
         with self._lock:
-            self.asked += len(ids)
             for chain in self._chains(ids[: len(ids) - 1], pictures):  # the last is computed anew
                 if chain not in self._kept:
-                    return
-                self.known += BLOCK
+                    break
+                known += BLOCK
+            self.asked += len(ids)
+            self.known += known
+        return known
 
     def keep(self, ids: Ids, pictures: Sequence[Picture]) -> None:
         """A prompt and its answer were computed, as far as `ids` go."""

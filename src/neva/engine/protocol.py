@@ -48,10 +48,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of a request; image tokens count as prompt tokens."""
+    """Tokens of a request; image tokens count as prompt tokens.
+
+    `cached_tokens` of the prompt and `cached_images` were known from earlier requests, and so were
+    not computed again; None where the engine cannot tell.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
+    cached_images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,8 @@ class TokenLogprob:
 class Chunk:
     """A piece of answer. The last chunk of a stream, and only it, has `finish` and `usage`.
 
-    With finish "error", `error` is a sentence for the user. `logprobs`, where asked for, are of the
-    tokens that spell the text so far.
+    With finish "error", `error` is a sentence for the user, and `asker` says that the same request
+    would fail again. `logprobs`, where asked for, are of the tokens that spell the text so far.
     """
 
     text: str
@@ -80,6 +86,7 @@ class Chunk:
     usage: Usage | None = None
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    asker: bool = False
 
 
 class Stream(Protocol):

@@ -22,7 +22,7 @@ def spelling_tokenizer(spelled: Sequence[bytes], end: int) -> Any:
     models = (_encoder(), _decoder(spelled))
     for model in models:
         model.set_rt_info(end, "eos_token_id")
-    (encoder, weights), (decoder, strings) = map(_serialized, models)
+    (encoder, weights), (decoder, strings) = map(serialized, models)
     return genai.Tokenizer(encoder, weights, decoder, strings)
 
 
@@ -60,7 +60,8 @@ def _encoder() -> ov.Model:
     return ov.Model(outputs, [text], "tokenizer")
 
 
-def _serialized(model: ov.Model) -> tuple[str, ov.Tensor]:
+def serialized(model: ov.Model) -> tuple[str, ov.Tensor]:
+    """A graph as genai takes it: its text and its weights."""
     with tempfile.TemporaryDirectory(prefix="neva-tokens-") as folder:
         graph = Path(folder) / "model.xml"
         ov.save_model(model, graph, compress_to_fp16=False)

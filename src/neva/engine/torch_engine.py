@@ -56,7 +56,7 @@ class _Answer:
     def end(self, finish: Finish, text: str = "", error: str | None = None) -> None:
         """Push the last chunk."""
         self.ended = True
-        usage = Usage(len(self.prompt.ids), self.tokens)
+        usage = Usage(len(self.prompt.ids), self.tokens, 0, 0)  # it keeps nothing
         logprobs = self.tape.take(text, not self.text.stopped) if self.tape else ()
         self.stream.push(Chunk(text, finish, usage, error, logprobs))
 

@@ -3,18 +3,21 @@
 genai's `step` holds Python's lock and a crash in it takes the process along, so the server must
 not live in the same one. Here the main thread does everything but encode images: between two steps
 it reads the socket, so that no other thread has to wait for the lock on a request's way. A request
-whose images are known begins at once, also while other requests' images are being encoded.
+whose images are known begins at once, also while other requests' images are being encoded, and no
+request waits for another's grammar.
 When the parent is gone, the socket ends and this process with it.
 """
 
 import os
 import select
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from neva.engine.confining import Confining
 from neva.engine.messages import (
     Add,
     Cancel,
@@ -23,6 +26,7 @@ from neva.engine.messages import (
     Pixels,
     Ready,
     Refused,
+    RequestError,
     Setup,
     Spoken,
     Want,
@@ -63,10 +67,13 @@ def _load(wire: Connection, setup: Setup) -> "tuple[Worker, str]":
         made = export(Checkpoint.open(Path(setup.checkpoint), setup.template), setup.weights)
     from neva.engine.embedder import Embedder
     from neva.engine.eyes import Eyes
+    from neva.engine.grammars import Grammars
     from neva.engine.paged import PagedModel
 
-    eyes = Eyes(made, setup)
-    return Worker(wire, PagedModel(made, setup), Embedder(made, setup), eyes), str(made.folder)
+    eyes, model = Eyes(made, setup), PagedModel(made, setup)
+    grammars = Grammars(model.tokenizer, made.language)
+    worker = Worker(wire, model, Embedder(made, setup), eyes, grammars, setup.grammar_seconds)
+    return worker, str(made.folder)
 
 
 @dataclass
@@ -80,28 +87,41 @@ class _Blind:
 class Worker:
     """What the main thread does."""
 
-    def __init__(self, wire: Connection, model: Any, embedder: Any, eyes: Any) -> None:
+    def __init__(
+        self, wire: Connection, model: Any, embedder: Any, eyes: Any, grammars: Any, seconds: float
+    ) -> None:
+        """`seconds`: the longest that a grammar may take to be compiled."""
         self._wire, self._model, self._embedder, self._eyes = wire, model, embedder, eyes
+        self._confining = Confining(grammars, self._join, seconds)
         self._blind: dict[int, _Blind] = {}
         self._poll = select.poll()
-        for descriptor in (wire.fileno(), eyes.descriptor):
+        self._bells: dict[int, Callable[[], None]] = {
+            wire.fileno(): lambda: self._heard(wire.recv()),
+            eyes.descriptor: self._seen,
+            grammars.descriptor: lambda: self._tell(*self._confining.heard()),
+        }
+        for descriptor in self._bells:
             self._poll.register(descriptor, select.POLLIN)
 
     def run(self) -> None:
         """Step while there are requests, else wait. An exception in a step is fatal."""
         while True:
-            self._listen(None if not self._model.busy else 0)
-            if self._model.busy:
-                self._tell(*self._model.step())
+            busy = self._model.busy or self._confining.unsettled
+            self._listen(0 if busy else self._confining.patience)
+            self._tell(*self._confining.late())
+            if busy:
+                self._step()
+
+    def _step(self) -> None:
+        news = list(self._model.step())
+        self._tell(*news)
+        self._confining.stepped((one.key for one in news), self._model.live)
 
     def _listen(self, patience: int | None) -> None:
-        """Take all that has come; wait for the first of it if `patience` is None."""
+        """Take all that has come; wait so many milliseconds, or (None) for the first of it."""
         while ready := self._poll.poll(patience):
             for descriptor, _ in ready:
-                if descriptor == self._wire.fileno():
-                    self._heard(self._wire.recv())
-                else:
-                    self._seen()
+                self._bells[descriptor]()
             patience = 0
 
     def _heard(self, message: Add | Pixels | Cancel) -> None:
@@ -124,14 +144,14 @@ class Worker:
         wanted = tuple(name for name in unseen if not self._eyes.looks_for(name))
         for name in wanted:
             self._eyes.expect(name)
-        if wanted:
-            self._wire.send(Want(request.key, wanted))
+        self._wire.send(Want(request.key, wanted, len(unseen)))
 
     def _cancel(self, key: int) -> None:
-        """Stop a request that runs, or that waits for its images."""
+        """Stop a request that runs, or that waits for its images or its grammar."""
         waiting = self._blind.pop(key, None)
         if waiting is None:
-            self._model.cancel(key)
+            if not self._confining.cancel(key):
+                self._model.cancel(key)
             return
         for name in (name for name, features in waiting.images.items() if features is None):
             others = (k for k, b in self._blind.items() if b.images.get(name, 0) is None)
@@ -159,14 +179,28 @@ class Worker:
                     self._begin(blind.request, blind.images)
 
     def _begin(self, request: Add, images: dict[str, Any]) -> None:
+        """All images are there; a grammar may still have to be compiled."""
+        if request.sampling.grammar is None:
+            self._join(request, images)
+        else:
+            self._confining.add(request, images)
+
+    def _join(self, request: Add, images: dict[str, Any]) -> bool:
+        """Give the request to the model; False if it failed, and that is told."""
         try:
             self._model.add(request, self._embedder.embed(request, images))
         except Exception as error:
             self._fail(request.key, error)
+            return False
+        return True
 
     def _fail(self, key: int, error: Exception) -> None:
-        """Tell the parent that this request, and only it, failed."""
-        self._tell(Failed(key, f"the engine refused the request: {error}"))
+        """Tell the parent that this request, and only it, failed.
+
+        A library's words may name files and addresses: they stay in this process.
+        """
+        why = str(error) if isinstance(error, RequestError) else type(error).__name__
+        self._tell(Failed(key, f"the engine refused the request: {why}"))
 
     def _tell(self, *news: Any) -> None:
         if news:

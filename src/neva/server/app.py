@@ -19,6 +19,7 @@ from neva.server.assets import Assets, asset_routes
 from neva.server.content import Door
 from neva.server.database import open_database
 from neva.server.desk import Desk
+from neva.server.document import DocumentedAPI
 from neva.server.errors import add_error_handlers
 from neva.server.file_store import FileStore
 from neva.server.files import file_routes
@@ -31,11 +32,12 @@ from neva.server.porter import Porter
 from neva.server.responses import responses_routes
 from neva.server.settings import Settings
 from neva.server.shapes import ERRORS
-from neva.server.store import Store
+from neva.server.store import Store, StoreError
 from neva.server.tracing import Tracing
 from neva.server.version import release
 
 log = logging.getLogger("neva.server")
+EXPIRE_SECONDS = 600.0
 
 ABOUT = """Ask a vision-language model about images, by NVIDIA's API for `neva-22b` or by OpenAI's.
 
@@ -71,6 +73,17 @@ class _Parts:
             Tracing(settings.otlp),
         )
 
+    async def expire(self) -> None:
+        """Now and then forget what was stored too long ago, also where nobody stores anything."""
+        while True:
+            try:
+                gone = await self.desk.read(lambda: self.store.expire() + self.files.expire())
+                if gone:
+                    log.info("expired", extra={"forgotten": gone})
+            except StoreError as error:
+                log.error("nothing could be expired: %s", error)
+            await asyncio.sleep(EXPIRE_SECONDS)
+
     async def close(self) -> None:
         await self.polls.close()
         await self.desk.close()
@@ -94,15 +107,17 @@ def create_app(
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(parts.desk, opened))
+        expiring = asyncio.create_task(parts.expire())
         if not callable(engine):
             await loading
         try:
             yield
         finally:
+            expiring.cancel()
             await loading
             await parts.close()
 
-    app = FastAPI(
+    app = DocumentedAPI(
         title="NeVA",
         version=release(),
         description=ABOUT,

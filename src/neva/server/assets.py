@@ -24,6 +24,7 @@ from starlette.responses import Response
 from neva.server.errors import ApiError
 from neva.server.schemas import Text
 from neva.server.settings import Settings
+from neva.server.shapes import AssetList, AssetShown, NewAssetObject, shaped
 
 UPLOAD_SECONDS = 3600
 ASSET_SECONDS = 24 * 3600
@@ -164,13 +165,21 @@ def asset_routes(assets: Assets) -> APIRouter:
     """NVCF's five calls."""
     router = APIRouter(tags=["Assets"])
 
-    @router.post("/v2/nvcf/assets", summary="Announce an asset; gives its upload URL")
+    @router.post(
+        "/v2/nvcf/assets",
+        summary="Announce an asset; gives its upload URL",
+        **shaped(NewAssetObject),
+    )
     async def create(body: NewAsset, http: Request) -> dict[str, str]:
         asset = assets.create(http.state.owner, body.content_type, body.description)
         url = f"{http.base_url}v2/nvcf/uploads/{asset.id}?{assets.sign(asset)}"
         return {**asset.as_dict(), "uploadUrl": url}
 
-    @router.put("/v2/nvcf/uploads/{name}", summary="Upload an asset, once, without a key")
+    @router.put(
+        "/v2/nvcf/uploads/{name}",
+        summary="Upload an asset, once, without a key",
+        response_class=Response,
+    )
     async def upload(name: str, http: Request, expires: str = "", signature: str = "") -> Response:
         asset = assets.uploadable(name, expires, signature)
         if http.headers.get("content-type") != asset.content_type:
@@ -180,11 +189,11 @@ def asset_routes(assets: Assets) -> APIRouter:
         await _store(asset, http)
         return Response(status_code=200)
 
-    @router.get("/v2/nvcf/assets", summary="Your assets")
+    @router.get("/v2/nvcf/assets", summary="Your assets", **shaped(AssetList))
     async def listed(http: Request) -> dict[str, Any]:
         return {"assets": [asset.as_dict() for asset in assets.of(http.state.owner)]}
 
-    @router.get("/v2/nvcf/assets/{name}", summary="One of your assets")
+    @router.get("/v2/nvcf/assets/{name}", summary="One of your assets", **shaped(AssetShown))
     async def shown(name: str, http: Request) -> dict[str, Any]:
         return {"asset": assets.find(http.state.owner, name).as_dict()}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neva.engine.protocol import Chunk, Finish, TokenLogprob, Usage
-from neva.errors import EngineError
+from neva.errors import EngineError, NevaError
 from neva.server.sse import DONE, event
 
 REASONS: Mapping[Finish, str] = {
@@ -26,13 +26,28 @@ SORRY = "the engine could not finish the answer; try again"
 Heard = AsyncIterator[tuple[int, Chunk]]
 
 
-def usage_dict(prompt: int, completion: int) -> dict[str, int]:
-    """OpenAI's usage."""
+def failure(chunk: Chunk) -> NevaError:
+    """What a chunk with finish "error" is: 400 where the asker must change something, else 503."""
+    kind = NevaError if chunk.asker else EngineError
+    return kind(chunk.error or SORRY)
+
+
+def usage_dict(prompt: int, completion: int) -> dict[str, Any]:
+    """OpenAI's usage without details."""
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
+
+
+def cached_dict(usage: Usage) -> dict[str, int]:
+    """What the engine had computed before: OpenAI's `cached_tokens`, and ours for images.
+
+    Empty where it cannot tell.
+    """
+    said = {"cached_tokens": usage.cached_tokens, "cached_images": usage.cached_images}
+    return {name: count for name, count in said.items() if count is not None}
 
 
 def logprobs_dict(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
@@ -50,31 +65,45 @@ def logprobs_dict(tokens: Iterable[TokenLogprob]) -> dict[str, Any]:
 
 @dataclass
 class Tally:
-    """Tokens of all choices: the prompt counts once, as it does at OpenAI."""
+    """Tokens of all choices: the prompt counts once, as it does at OpenAI.
 
+    So does what was known of it: the least of all choices, which one of them paid for.
+    """
+
+    detailed: bool = True
     prompt: int = 0
     completion: int = 0
+    cached: dict[str, int] = field(default_factory=dict)
 
     def add(self, usage: Usage | None) -> None:
         """Count one finished choice."""
         if usage is not None:
             self.prompt = usage.prompt_tokens
             self.completion += usage.completion_tokens
+            for name, count in cached_dict(usage).items():
+                self.cached[name] = min(count, self.cached.get(name, count))
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, Any]:
         """The usage of the response."""
-        return usage_dict(self.prompt, self.completion)
+        plain = usage_dict(self.prompt, self.completion)
+        if not self.detailed or not self.cached:
+            return plain
+        return {**plain, "prompt_tokens_details": self.cached}
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The head of one response, the same in all its chunks."""
+    """The head of one response, the same in all its chunks.
+
+    `detailed`: the usage tells what was cached; NVIDIA's has three numbers and no more.
+    """
 
     model: str
     fingerprint: str
     choices: int = 1
     include_usage: bool = False
     logprobs: bool = False
+    detailed: bool = True
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -89,13 +118,14 @@ class Completion:
 
     async def whole(self, heard: Heard) -> dict[str, Any]:
         """The response when everything is said; EngineError if a choice failed."""
-        texts, reasons, tally = [""] * self.choices, ["stop"] * self.choices, Tally()
+        texts, reasons = [""] * self.choices, ["stop"] * self.choices
+        tally = Tally(self.detailed)
         tokens: list[list[TokenLogprob]] = [[] for _ in texts]
         async for index, chunk in heard:
             texts[index] += chunk.text
             tokens[index] += chunk.logprobs
             if chunk.finish == "error":
-                raise EngineError(chunk.error or SORRY)
+                raise failure(chunk)
             if chunk.finish is not None:
                 reasons[index] = REASONS[chunk.finish]
                 tally.add(chunk.usage)
@@ -119,16 +149,16 @@ class Completion:
         if chunk.finish == "error":
             data["error"] = {
                 "message": chunk.error or SORRY,
-                "type": "server_error",
+                "type": "invalid_request_error" if chunk.asker else "server_error",
                 "param": None,
-                "code": 503,
+                "code": failure(chunk).status,
             }
         return data
 
     async def events(self, heard: Heard) -> AsyncIterator[bytes]:
         """The response as server-sent events."""
         begun: set[int] = set()
-        finished, tally = 0, Tally()
+        finished, tally = 0, Tally(self.detailed)
         async for index, chunk in heard:
             data = self._chunk(index, chunk, index not in begun)
             begun.add(index)

@@ -34,10 +34,16 @@ class StoreFullError(StoreError):
 
 
 class Database(Protocol):
-    """Somewhere to keep rows."""
+    """Somewhere to keep rows; `place` is how people know it, without a password."""
+
+    place: str
 
     def do(self, sql: str, *values: object) -> Rows:
         """One statement, committed; StoreError without the database's own words."""
+        ...
+
+    def forget(self) -> None:
+        """What was deleted leaves the disk, as far as that is in our hands."""
         ...
 
     def close(self) -> None:
@@ -46,16 +52,22 @@ class Database(Protocol):
 
 
 def open_database(where: Path | str | None) -> Database:
-    """A PostgreSQL URL, an SQLite file, or (None) memory."""
-    if isinstance(where, str):
-        return PostgresDatabase(where)
-    return SqliteDatabase(where)
+    """A PostgreSQL URL, an SQLite file, or (None) memory; NevaError for another URL."""
+    if not isinstance(where, str):
+        return SqliteDatabase(where)
+    if urlsplit(where).scheme not in ("postgresql", "postgres"):
+        raise NevaError(
+            "--store must be a PostgreSQL URL, postgresql://USER@HOST/NAME; an SQLite file lies in "
+            "the folder that --data names"
+        )
+    return PostgresDatabase(where)
 
 
 class SqliteDatabase:
     """One file, with a log beside it so that a killed process leaves it whole."""
 
     def __init__(self, path: Path | None) -> None:
+        self.place = str(path or "in memory")
         self._lock = threading.Lock()
         try:
             if path is not None:
@@ -79,6 +91,15 @@ class SqliteDatabase:
                 full = code in (SQLITE_FULL, SQLITE_IOERR)
                 raise (StoreFullError(FULL) if full else StoreError(BROKEN)) from None
 
+    def forget(self) -> None:
+        """Empty the log, which holds rows as they were before they were deleted.
+
+        The file itself has zeros in their place (`secure_delete`). Left for the next time when
+        another process is reading.
+        """
+        with contextlib.suppress(StoreError):
+            self.do("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -96,15 +117,13 @@ class PostgresDatabase:
                 "a store in PostgreSQL needs psycopg: pip install 'neva-vlm[postgres]'"
             ) from None
         self._url = url
+        self.place = f"PostgreSQL at {urlsplit(url).hostname or 'the default socket'}"
         self._lock = threading.Lock()
         try:
             self._db = self._connected()
         except self._psycopg.Error:
-            host = (
-                urlsplit(url).hostname or "the default socket"
-            )  # never the URL: it has a password
             raise StoreError(
-                f"cannot reach PostgreSQL at {host}: is it up, and are name and password right?"
+                f"cannot reach {self.place}: is it up, and are name and password right?"
             ) from None
 
     def _connected(self) -> Any:
@@ -135,6 +154,9 @@ class PostgresDatabase:
     def _rows(self, words: str, values: tuple[object, ...]) -> Rows:
         cursor = self._db.execute(words, values or None)
         return cursor.fetchall() if cursor.description else []
+
+    def forget(self) -> None:
+        """Nothing: PostgreSQL's own vacuum does it."""
 
     def close(self) -> None:
         """End the connection."""

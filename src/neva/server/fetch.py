@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from queue import Empty, SimpleQueue
 from urllib.parse import urljoin, urlsplit
 
 from neva.errors import ImageError
@@ -125,8 +126,12 @@ class Fetcher:
     def fetch(self, url: str) -> bytes:
         """The bytes behind `url`; ImageError says no more than the sender may know."""
         deadline = time.monotonic() + self.seconds
+
+        def find(host: str, port: int) -> list[str]:
+            return in_time(lambda: self.find(host, port), deadline)
+
         for _ in range(self.redirects + 1):
-            target = checked(url, self.hosts, self.find)
+            target = checked(url, self.hosts, find)
             found = self._get(target, deadline)
             if isinstance(found, bytes):
                 return found
@@ -161,6 +166,26 @@ class Fetcher:
             if len(body) > self.max_bytes:
                 raise ImageError(f"the URL's image is larger than {self.max_bytes:,} bytes")
         return bytes(body)
+
+
+def in_time(look_up: Callable[[], list[str]], deadline: float) -> list[str]:
+    """The addresses, or TimeoutError: the system's resolver itself may wait for minutes."""
+    found: SimpleQueue[list[str] | Exception] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            found.put(look_up())
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=run, name="neva-resolver", daemon=True).start()
+    try:
+        addresses = found.get(timeout=_left(deadline))
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(addresses, Exception):
+        raise addresses
+    return addresses
 
 
 def _hang_up(connection: HTTPConnection) -> None:

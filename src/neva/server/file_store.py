@@ -70,7 +70,7 @@ class FileStore:
     def add(
         self, owner: str, name: str, purpose: str, data: bytes, seconds: float | None = None
     ) -> StoredFile:
-        """Keep a picture for `seconds`; also forgets what has expired.
+        """Keep a picture for `seconds`.
 
         ImageError for bytes that are none, ApiError 413 or 429 beyond the limits, StoreFullError
         when there is no room.
@@ -79,8 +79,8 @@ class FileStore:
             raise ApiError(413, f"a file may have {self._limits.file_bytes:,} bytes", "file")
         read_image(data)
         now = self._clock()
-        self._database.do("DELETE FROM file WHERE expires < ?", now)
-        held = self._database.do("SELECT count(*) FROM file WHERE owner = ?", owner)[0][0]
+        sql = "SELECT count(*) FROM file WHERE owner = ? AND expires >= ?"
+        held = self._database.do(sql, owner, now)[0][0]
         if held >= self._limits.files:
             raise ApiError(429, f"this key keeps {held} files already; delete some first")
         keep = self._keep if seconds is None else min(self._keep, seconds)
@@ -120,11 +120,28 @@ class FileStore:
         )
         return [file for row in rows if (file := StoredFile(*row)).purpose == (purpose or row[2])]
 
+    def owners(self) -> dict[str, int]:
+        """Who keeps how many files, for the operator."""
+        sql = "SELECT owner, count(*) FROM file WHERE expires >= ? GROUP BY owner"
+        return {str(owner): int(count) for owner, count in self._database.do(sql, self._clock())}
+
     def delete(self, owner: str, name: str) -> None:
         """Forget a file; ApiError 404."""
-        sql = "DELETE FROM file WHERE id = ? AND owner = ? RETURNING id"
-        if not self._database.do(sql, name, owner):
+        if not self._forgotten("id = ? AND owner = ?", name, owner):
             raise _missing(name)
+
+    def delete_all(self, owner: str) -> int:
+        """Forget an owner's files; how many there were."""
+        return self._forgotten("owner = ?", owner)
+
+    def expire(self) -> int:
+        """Forget what has expired; how many files that was."""
+        return self._forgotten("expires < ?", self._clock())
+
+    def _forgotten(self, which: str, *values: object) -> int:
+        gone = self._database.do(f"DELETE FROM file WHERE {which} RETURNING id", *values)
+        self._database.forget()
+        return len(gone)
 
 
 def _missing(name: str) -> ApiError:

@@ -8,13 +8,16 @@ from starlette.responses import Response
 from neva.server.desk import Desk
 from neva.server.errors import ApiError
 from neva.server.file_store import FileStore, StoredFile
-from neva.server.shapes import FileList, FileObject
+from neva.server.shapes import Deleted, FileList, FileObject, shaped
 
 Purpose = Literal["vision", "user_data"]
 Seconds = Annotated[int | None, Form(ge=3600, le=2592000, alias="expires_after[seconds]")]
 Anchor = Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")]
 CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {}}, "description": "The picture's bytes"}
+    200: {
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The picture's bytes",
+    }
 }
 
 
@@ -61,7 +64,7 @@ def file_routes(desk: Desk, files: FileStore) -> APIRouter:
         data = files.data(http.state.owner, name)
         return Response(data, media_type="application/octet-stream", headers=headers)
 
-    @router.delete("/v1/files/{name}", summary="Delete a file")
+    @router.delete("/v1/files/{name}", summary="Delete a file", **shaped(Deleted))
     def deleted(name: str, http: Request) -> dict[str, Any]:
         files.delete(http.state.owner, name)
         return {"id": name, "object": "file", "deleted": True}

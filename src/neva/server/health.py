@@ -1,22 +1,29 @@
 """What load balancers, fleets and people ask about the server itself, under NIM's paths."""
 
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+import neva
 from neva.server.desk import Desk
+from neva.server.shapes import Health, License, Metadata, Version, shaped
 from neva.server.version import release
 
 API_VERSION = "1.0.0"
 LICENSE = "Apache-2.0"
 
 
+@cache
 def _license() -> dict[str, Any]:
     """Name and text of the server's licence; the model's own is in its card."""
-    files = metadata.files("neva-vlm") or [] if release() != "0+unknown" else []
-    texts = [file.read_text() for file in files if file.name.upper().startswith("LICENSE")]
+    installed = metadata.files("neva-vlm") or [] if release() != "0+unknown" else []
+    found = [Path(str(file.locate())) for file in installed if file.name == "LICENSE"]
+    found.append(Path(neva.__file__).parents[2] / "LICENSE")  # run from a checkout
+    texts = [file.read_text(encoding="utf-8") for file in found if file.is_file()]
     return {"name": LICENSE, "path": "LICENSE", "type": "text", "content": (texts or [LICENSE])[0]}
 
 
@@ -24,12 +31,23 @@ def health_routes(desk: Desk) -> APIRouter:
     """Health, version, metadata, licence and metrics."""
     router = APIRouter(tags=["Server"])
 
-    @router.get("/v1/health/live", summary="The process lives; the model may still be loading")
+    @router.get(
+        "/v1/health/live",
+        summary="The process lives; the model may still be loading",
+        **shaped(Health),
+    )
     @router.get("/ping", include_in_schema=False)
     async def live() -> dict[str, str]:
         return {"object": "health.response", "message": "Service is live."}
 
-    @router.get("/v1/health/ready", summary="200 when a request can be answered, else 503")
+    @router.get(
+        "/v1/health/ready",
+        summary="200 when a request can be answered, else 503",
+        responses={
+            200: {"model": Health, "description": "It can"},
+            503: {"model": Health, "description": "Not yet, or no more"},
+        },
+    )
     @router.get("/health", include_in_schema=False)
     async def ready() -> Response:
         if desk.ready:
@@ -37,16 +55,20 @@ def health_routes(desk: Desk) -> APIRouter:
         why = (desk.failure and "Service could not load the model.") or "Service is not ready."
         return JSONResponse({"object": "health.response", "message": why}, 503)
 
-    @router.get("/v1/version", summary="The release and the API's version")
+    @router.get("/v1/version", summary="The release and the API's version", **shaped(Version))
     @router.get("/version", include_in_schema=False)
     async def version() -> dict[str, str]:
         return {"release": release(), "api": API_VERSION, "version": release()}
 
-    @router.get("/v1/license", summary="The server's licence")
+    @router.get("/v1/license", summary="The server's licence", **shaped(License))
     async def license_() -> dict[str, Any]:
         return _license()
 
-    @router.get("/v1/metadata", summary="What is served, by which engine, how exactly")
+    @router.get(
+        "/v1/metadata",
+        summary="What is served, by which engine, how exactly",
+        **shaped(Metadata),
+    )
     async def about(request: Request) -> dict[str, Any]:
         info = desk.info
         return {

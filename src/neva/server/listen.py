@@ -21,12 +21,18 @@ DRAIN_SECONDS = 30
 
 
 def check_exposure(settings: Settings) -> None:
-    """NevaError when people outside could reach the server and there are no keys."""
-    if not settings.closed and not is_loopback(settings.host):
+    """NevaError when people outside could reach the server and nothing keeps strangers out."""
+    if not settings.closed and not settings.tls_in_front and not is_loopback(settings.host):
         raise NevaError(
             f"refusing to listen on {settings.host} without API keys: anybody could use the "
-            "server; give --api-key-file or set NEVA_API_KEY, or listen on 127.0.0.1"
+            "server; give --api-key-file or set NEVA_API_KEY, or listen on 127.0.0.1, or say "
+            "--tls-in-front if a proxy with TLS in front decides who may pass"
         )
+
+
+def in_the_clear(settings: Settings) -> bool:
+    """Whether keys and pictures travel to us readable to all on the way, as far as we know."""
+    return not settings.tls_in_front and not is_loopback(settings.host)
 
 
 def bind(host: str, port: int) -> socket.socket:

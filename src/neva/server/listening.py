@@ -16,7 +16,8 @@ from neva.engine.protocol import Chunk, Stream
 def joined(first: Chunk, second: Chunk) -> Chunk:
     """Two chunks that follow each other, as one."""
     logprobs = first.logprobs + second.logprobs
-    return Chunk(first.text + second.text, second.finish, second.usage, second.error, logprobs)
+    text = first.text + second.text
+    return Chunk(text, second.finish, second.usage, second.error, logprobs, second.asker)
 
 
 class Listener:

@@ -61,6 +61,7 @@ def nvidia_routes(desk: Desk, door: Door, polls: Polls) -> APIRouter:
             NAME,
             fingerprint(desk),
             include_usage=wants_usage(body.stream_options),
+            detailed=False,
         )
         asked = Asked(
             said=lambda: read_messages(body.messages, body.labels, images),
@@ -77,6 +78,6 @@ def nvidia_routes(desk: Desk, door: Door, polls: Polls) -> APIRouter:
         seconds = poll_seconds(http)
         if seconds is None or body.stream:
             return await reply(http, desk, asked, shape)
-        return await polls.begin(http.state.owner, whole(desk, asked, shape), seconds)
+        return await polls.begin(http, lambda told: whole(desk, asked, shape, told), seconds)
 
     return router

@@ -14,10 +14,10 @@ from neva.server.desk import Desk
 from neva.server.errors import ApiError
 from neva.server.limits import check_messages, check_most
 from neva.server.nvidia import default_tokens, sampling, stops, wants_usage
-from neva.server.reply import Asked, fingerprint, reply
-from neva.server.schemas import OpenAIRequest, grammar_of
+from neva.server.reply import Asked, fingerprint, grammar_read, reply
+from neva.server.schemas import OpenAIRequest
 from neva.server.settings import Settings
-from neva.server.shapes import CHAT
+from neva.server.shapes import CHAT, ModelCard, ModelList, shaped
 
 
 def drawn_seed() -> int:
@@ -36,7 +36,7 @@ def served_name(model: str | None, info: EngineInfo, settings: Settings) -> str:
     return model
 
 
-def how(body: OpenAIRequest, info: EngineInfo) -> Sampling:
+def how(body: OpenAIRequest, info: EngineInfo, grammar: str | None) -> Sampling:
     """The sampling of a request; what it leaves open is the model's default."""
     plain = Sampling()
     given = body.max_completion_tokens or body.max_tokens
@@ -48,7 +48,7 @@ def how(body: OpenAIRequest, info: EngineInfo) -> Sampling:
         stop=stops(body.stop),
         logprobs=bool(body.logprobs),
         top_logprobs=body.top_logprobs or 0,
-        grammar=grammar_of(body.response_format),
+        grammar=grammar,
     )
 
 
@@ -110,17 +110,21 @@ def openai_routes(desk: Desk, door: Door) -> APIRouter:
         )
         asked = Asked(
             said=lambda: read_messages(body.messages, body.labels, images),
-            sampling=how(body, desk.info),
+            sampling=how(body, desk.info, await grammar_read(desk, body.response_format)),
             choices=body.n or 1,
             stream=bool(body.stream),
         )
         return await reply(http, desk, asked, shape)
 
-    @router.get("/v1/models", summary="The model that is served, and how")
+    @router.get("/v1/models", summary="The model that is served, and how", **shaped(ModelList))
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [model_card(desk.info, settings, created)]}
 
-    @router.get("/v1/models/{model:path}", summary="The model under one of its names")
+    @router.get(
+        "/v1/models/{model:path}",
+        summary="The model under one of its names",
+        **shaped(ModelCard),
+    )
     async def model(model: str) -> dict[str, Any]:
         name = served_name(model, desk.info, settings)
         return {**model_card(desk.info, settings, created), "id": name}

@@ -2,18 +2,25 @@
 
 A client that sends `NVCF-POLL-SECONDS` gets its answer within that time or 202; it then asks
 `GET /v2/nvcf/pexec/status/{id}`. An answer is given once, and forgotten five minutes after it came.
-Used from the event loop only.
+Its tokens are in the log line of the request that got it, or in one of their own if none did. Used
+from the event loop only.
 """
 
 import asyncio
+import logging
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from neva.server.errors import ApiError
+from neva.server.reply import told_of
+from neva.server.shapes import ChatCompletion
+
+log = logging.getLogger("neva.server")
 
 HEADER = "nvcf-poll-seconds"
 LONGEST = 1200
@@ -32,41 +39,59 @@ def poll_seconds(http: Request) -> int | None:
     return int(said)
 
 
+@dataclass(frozen=True)
+class _Polled:
+    """One answer: the request that asked for it, who makes it, what the log shall know of it."""
+
+    request_id: str
+    task: asyncio.Task[Body]
+    told: dict[str, Any]
+
+
 class Polls:
-    """Answers that are being made for clients who will come back."""
+    """Answers that are being made for clients who will come back, each kept `kept` seconds."""
 
-    def __init__(self) -> None:
-        self._answers: dict[tuple[str, str], asyncio.Task[Body]] = {}
+    def __init__(self, kept: float = KEPT_SECONDS) -> None:
+        self._kept = kept
+        self._answers: dict[tuple[str, str], _Polled] = {}
 
-    async def begin(self, owner: str, work: Coroutine[Any, Any, Body], seconds: int) -> Response:
-        """Start an answer and wait for it for `seconds`."""
-        name = str(uuid.uuid4())
-        self._answers[owner, name] = task = asyncio.ensure_future(work)
+    async def begin(
+        self, http: Request, work: Callable[[Body], Coroutine[Any, Any, Body]], seconds: int
+    ) -> Response:
+        """Start an answer and wait for it for `seconds`; `work` puts what to log into its dict."""
+        place, told = (http.state.owner, str(uuid.uuid4())), dict[str, Any]()
+        task = asyncio.ensure_future(work(told))
+        self._answers[place] = _Polled(http.state.request_id, task, told)
         loop = asyncio.get_running_loop()
-        forget = (owner, name)
-        task.add_done_callback(lambda _: loop.call_later(KEPT_SECONDS, self._forget, forget))
-        return await self.collect(owner, name, seconds)
+        task.add_done_callback(lambda _: loop.call_later(self._kept, self._forget, place))
+        return await self.collect(http, place[1], seconds)
 
     def _forget(self, place: tuple[str, str]) -> None:
-        task = self._answers.pop(place, None)
-        if task is not None and not task.cancelled():
-            task.exception()  # seen, so that asyncio does not complain about it
+        """Nobody came for it."""
+        polled = self._answers.pop(place, None)
+        if polled is not None and not polled.task.cancelled():
+            polled.task.exception()  # seen, so that asyncio does not complain about it
+            about = {"request_id": polled.request_id, "owner": place[0], **polled.told}
+            log.info("answer never asked for again", extra=about)
 
-    async def collect(self, owner: str, name: str, seconds: int) -> Response:
+    async def collect(self, http: Request, name: str, seconds: int) -> Response:
         """The answer, its error, or 202 after `seconds`; ApiError 404 when it is not there."""
-        task = self._answers.get((owner, name))
-        if task is None:
+        place = (http.state.owner, name)
+        polled = self._answers.get(place)
+        if polled is None:
             raise ApiError(404, f"request {name[:40]!r} is not there; it may have been answered")
-        await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
+        await asyncio.wait({polled.task}, timeout=seconds)
+        if not polled.task.done():
             headers = {"NVCF-REQID": name, "NVCF-STATUS": "pending-evaluation"}
             return Response(status_code=202, headers=headers)
-        self._answers.pop((owner, name), None)
-        return JSONResponse(task.result(), headers={"NVCF-REQID": name, "NVCF-STATUS": "fulfilled"})
+        if self._answers.pop(place, None) is not None:  # two may have waited for it
+            told_of(http).update(polled.told)
+        body = polled.task.result()
+        return JSONResponse(body, headers={"NVCF-REQID": name, "NVCF-STATUS": "fulfilled"})
 
     async def close(self) -> None:
         """Give up what is still being made."""
-        tasks = list(self._answers.values())
+        tasks = [polled.task for polled in self._answers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -75,7 +100,10 @@ class Polls:
 def poll_routes(polls: Polls) -> APIRouter:
     """Asking again."""
     router = APIRouter(tags=["Multimodal API"])
-    pending: dict[int | str, dict[str, Any]] = {202: {"description": "Not yet; ask again"}}
+    pending: dict[int | str, dict[str, Any]] = {
+        200: {"model": ChatCompletion, "description": "The answer"},
+        202: {"description": "Not yet; ask again"},
+    }
 
     @router.get(
         "/v2/nvcf/pexec/status/{name}",
@@ -83,6 +111,6 @@ def poll_routes(polls: Polls) -> APIRouter:
         responses=pending,
     )
     async def status(name: str, http: Request) -> Response:
-        return await polls.collect(http.state.owner, name, poll_seconds(http) or 0)
+        return await polls.collect(http, name, poll_seconds(http) or 0)
 
     return router

@@ -9,11 +9,11 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from neva.engine.protocol import Request, Sampling
-from neva.errors import EngineError
-from neva.server.completion import SORRY, Heard
+from neva.server.completion import Heard, failure
 from neva.server.content import Said
 from neva.server.desk import Desk
 from neva.server.porter import CLIENT_GONE
+from neva.server.schemas import OutputFormat, ResponseFormat, grammar_of
 from neva.server.sse import ClientGone, EventStream, unless_gone
 
 SEEDS = 2**63
@@ -56,13 +56,13 @@ class Shape(Protocol):
 
 
 async def _begun(heard: Heard) -> Heard:
-    """`heard` once its first chunk is here; EngineError if that is the engine's failure.
+    """`heard` once its first chunk is here; NevaError if that is a failure.
 
     So an error before the first word is a status, not a stream.
     """
     first = await anext(heard)
     if first[1].finish == "error":
-        raise EngineError(first[1].error or SORRY)
+        raise failure(first[1])
 
     async def again() -> Heard:
         yield first
@@ -78,17 +78,30 @@ def fingerprint(desk: Desk) -> str:
     return f"{info.name}-{info.engine}-{info.precision}"
 
 
-async def whole(desk: Desk, asked: Asked, shape: Shape) -> dict[str, Any]:
-    """The whole answer, whether or not the client waits for it."""
-    async with desk.answers(asked.choices, asked.requests) as heard:
+async def grammar_read(desk: Desk, form: ResponseFormat | OutputFormat | None) -> str | None:
+    """The grammar of a format; SchemaError (400). A schema is read in a reading thread."""
+    return None if form is None else await desk.read(lambda: grammar_of(form))
+
+
+async def whole(
+    desk: Desk, asked: Asked, shape: Shape, told: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The whole answer, whether or not the client waits for it; `told` as in `Desk.answers`."""
+    async with desk.answers(asked.choices, asked.requests, told) as heard:
         return await shape.whole(heard)
+
+
+def told_of(http: HttpRequest) -> dict[str, Any]:
+    """What the log line of this request tells of its answer."""
+    told: dict[str, Any] = http.scope["state"].setdefault("told", {})
+    return told
 
 
 async def reply(http: HttpRequest, desk: Desk, asked: Asked, shape: Shape) -> Response:
     """Answer; ApiError or NevaError for what cannot be answered."""
     headers = {"nvcf-reqid": http.state.request_id, "nvcf-status": "fulfilled"}
     stack = AsyncExitStack()
-    told: dict[str, Any] = http.scope["state"].setdefault("told", {})
+    told = told_of(http)
 
     async def start() -> Response:
         answers = desk.answers(asked.choices, asked.requests, told)

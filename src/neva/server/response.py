@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neva.engine.protocol import Chunk, Usage
-from neva.errors import EngineError
-from neva.server.completion import SORRY, Heard
+from neva.server.completion import SORRY, Heard, cached_dict, failure
 from neva.server.sse import event
 
 Save = Callable[[dict[str, Any]], Any]
@@ -16,13 +15,13 @@ Save = Callable[[dict[str, Any]], Any]
 
 def usage_dict(usage: Usage | None) -> dict[str, Any]:
     """Tokens under the names of the Responses API."""
-    prompt, completion = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    known = usage or Usage(0, 0)
     return {
-        "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": completion,
+        "input_tokens": known.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": 0, **cached_dict(known)},
+        "output_tokens": known.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": prompt + completion,
+        "total_tokens": known.prompt_tokens + known.completion_tokens,
     }
 
 
@@ -88,7 +87,7 @@ class Response:
         async for _, last in heard:
             text += last.text
         if last.finish == "error":
-            raise EngineError(last.error or SORRY)
+            raise failure(last)
         body = self._finished(text, last)
         await self.save(body)
         return body

@@ -19,7 +19,7 @@ from neva.server.errors import ApiError
 from neva.server.limits import check_messages
 from neva.server.nvidia import default_tokens, sampling
 from neva.server.openai import drawn_seed, served_name
-from neva.server.reply import Asked, reply
+from neva.server.reply import Asked, grammar_read, reply
 from neva.server.response import Response as ResponseShape
 from neva.server.schemas import (
     INT64,
@@ -30,11 +30,17 @@ from neva.server.schemas import (
     Temperature,
     Text,
     TopP,
-    grammar_of,
     refuse,
 )
 from neva.server.settings import Limits
-from neva.server.shapes import RESPONSE
+from neva.server.shapes import (
+    RESPONSE,
+    AllDeleted,
+    Deleted,
+    InputItems,
+    ResponseObject,
+    shaped,
+)
 from neva.server.store import Store, Stored, StoreError
 
 log = logging.getLogger("neva.server")
@@ -79,6 +85,11 @@ class ResponsesRequest(BaseModel):
             refuse(data, {"top_logprobs": (0,)})
             refuse({"background": data.get("background")}, {"background": (False,)})
         return data
+
+    @property
+    def form(self) -> OutputFormat | None:
+        """The answer's form."""
+        return self.text.format if self.text else None
 
     @property
     def said(self) -> list[Message]:
@@ -135,7 +146,7 @@ def text_of(answer: dict[str, Any]) -> str:
     return "".join(part["text"] for item in answer["output"] for part in item["content"])
 
 
-def how(body: ResponsesRequest, desk: Desk) -> Sampling:
+def how(body: ResponsesRequest, desk: Desk, grammar: str | None) -> Sampling:
     """The sampling of a request; what it leaves open is the model's default."""
     plain = Sampling()
     return sampling(
@@ -143,14 +154,15 @@ def how(body: ResponsesRequest, desk: Desk) -> Sampling:
         temperature=plain.temperature if body.temperature is None else body.temperature,
         max_tokens=body.max_output_tokens or default_tokens(desk.info),
         seed=drawn_seed() if body.seed is None else body.seed,
-        grammar=grammar_of(body.text.format if body.text else None),
+        grammar=grammar,
     )
 
 
 def form_of(body: ResponsesRequest) -> dict[str, Any]:
     """The answer's form as it is given back."""
-    form = body.text.format if body.text else None
-    return {"type": "text"} if form is None else form.model_dump(by_alias=True, exclude_none=True)
+    if body.form is None:
+        return {"type": "text"}
+    return body.form.model_dump(by_alias=True, exclude_none=True)
 
 
 def shape_of(
@@ -198,7 +210,7 @@ def responses_routes(desk: Desk, door: Door, store: Store) -> APIRouter:
         model = served_name(body.model, desk.info, desk.settings)
         asked = Asked(
             said=lambda: talks.read(owner, body, images),
-            sampling=how(body, desk),
+            sampling=how(body, desk, await grammar_read(desk, body.form)),
             stream=bool(body.stream),
         )
         return await reply(http, desk, asked, shape_of(body, asked, model, desk, store, owner))
@@ -215,24 +227,30 @@ def responses_routes(desk: Desk, door: Door, store: Store) -> APIRouter:
 
         return JsonLines(lines())
 
-    @router.get("/v1/responses/{name}", summary="A stored response", responses=RESPONSE)
+    @router.get("/v1/responses/{name}", summary="A stored response", **shaped(ResponseObject))
     def shown(name: str, http: Request) -> dict[str, Any]:
         return _found(store, http.state.owner, name).answer
 
-    @router.get("/v1/responses/{name}/input_items", summary="What was said to it")
+    @router.get(
+        "/v1/responses/{name}/input_items",
+        summary="What was said to it",
+        **shaped(InputItems),
+    )
     def items(name: str, http: Request) -> dict[str, Any]:
         stored = _found(store, http.state.owner, name)
         data = [{"type": "message", "id": f"{name}-{n}", **m} for n, m in enumerate(stored.said)]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
         return {"object": "list", "data": data[::-1], **ends, "has_more": False}
 
-    @router.delete("/v1/responses/{name}", summary="Delete a stored response")
+    @router.delete("/v1/responses/{name}", summary="Delete a stored response", **shaped(Deleted))
     def deleted(name: str, http: Request) -> dict[str, Any]:
         if not store.delete(http.state.owner, name):
             raise _missing(name)
         return {"id": name, "object": "response", "deleted": True}
 
-    @router.delete("/v1/responses", summary="Delete all your stored responses")
+    @router.delete(
+        "/v1/responses", summary="Delete all your stored responses", **shaped(AllDeleted)
+    )
     def all_deleted(http: Request) -> dict[str, Any]:
         return {"object": "list", "deleted": store.delete_all(http.state.owner)}
 

@@ -50,7 +50,7 @@ class Settings:
     """A server's settings. The defaults are right for one person on one machine."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Another than loopback needs API keys."""
+    """Address to listen on. Another than loopback needs API keys, or `tls_in_front`."""
     port: int = 8000
     """Port to listen on."""
     keys: Keys = field(default_factory=Keys)
@@ -59,6 +59,8 @@ class Settings:
     """A file of keys, followed as it changes; even an empty one closes the server."""
     hosts: tuple[str, ...] = ()
     """Accepted names in the Host header; empty: all. Stops DNS rebinding of a local server."""
+    tls_in_front: bool = False
+    """The operator states that a proxy in front terminates TLS and decides who may pass."""
     cors: tuple[str, ...] = ()
     """Origins whose pages may call the API; none unless given."""
     images_from: tuple[str, ...] = ()

@@ -28,12 +28,20 @@ class Problem(BaseModel):
     requestId: str
 
 
+class PromptDetails(BaseModel):
+    """Prompt tokens that were in the KV cache, and images that were encoded before."""
+
+    cached_tokens: int
+    cached_images: int | None = None
+
+
 class Usage(BaseModel):
-    """Tokens; those of images count as prompt."""
+    """Tokens; those of images count as prompt. Details where the engine knows them."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails | None = None
 
 
 class Said(BaseModel):
@@ -147,6 +155,143 @@ class FileList(BaseModel):
     has_more: bool
     first_id: str | None = None
     last_id: str | None = None
+
+
+class InputItems(BaseModel):
+    """What was said to a response, newest first."""
+
+    object: Literal["list"]
+    data: list[InputItem]
+    first_id: str
+    last_id: str
+    has_more: bool
+
+
+class Deleted(BaseModel):
+    """It is gone."""
+
+    id: str
+    object: str
+    deleted: bool
+
+
+class AllDeleted(BaseModel):
+    """How many were deleted."""
+
+    object: Literal["list"]
+    deleted: int
+
+
+class ModelTruth(BaseModel):
+    """What really answers."""
+
+    engine: str
+    device: str
+    precision: str
+    context: int
+    image_tokens: int
+    reproducible: bool
+    top_logprobs: int | None
+    json_schema: bool
+    aliases: list[str]
+
+
+class ModelCard(BaseModel):
+    """The model as OpenAI, NIM and vLLM show it, and the truth."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    parent: str | None
+    max_model_len: int
+    permission: list[dict[str, Any]]
+    neva: ModelTruth
+
+
+class ModelList(BaseModel):
+    """The one model that is served."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class AssetObject(BaseModel):
+    """An asset as NVCF shows it."""
+
+    assetId: str
+    contentType: str
+    description: str
+
+
+class NewAssetObject(AssetObject):
+    """An announced asset, and where to upload it, once."""
+
+    uploadUrl: str
+
+
+class AssetShown(BaseModel):
+    """One asset."""
+
+    asset: AssetObject
+
+
+class AssetList(BaseModel):
+    """This key's assets."""
+
+    assets: list[AssetObject]
+
+
+class Health(BaseModel):
+    """As NIM says it."""
+
+    object: Literal["health.response"]
+    message: str
+
+
+class Version(BaseModel):
+    """The release, and the API's version."""
+
+    release: str
+    api: str
+    version: str
+
+
+class License(BaseModel):
+    """The server's licence, with its text."""
+
+    name: str
+    path: str
+    type: str
+    content: str
+
+
+class Profile(BaseModel):
+    """How the model is served."""
+
+    engine: str
+    precision: str
+    device: str
+    context: int
+    image_tokens: int
+    reproducible: bool
+
+
+class Metadata(BaseModel):
+    """As NIM shows it."""
+
+    version: str
+    modelInfo: list[dict[str, str]]
+    assetInfo: list[str]
+    licenseInfo: dict[str, str]
+    profile: Profile
+
+
+def shaped(model: type[BaseModel]) -> dict[str, Any]:
+    """A route's options that say what its 200 looks like; nothing is checked or changed by it."""
+    told = {"model": model, "description": (model.__doc__ or "").splitlines()[0]}
+    return {"response_model": None, "responses": {200: told}}
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from neva.engine.protocol import Chunk, Usage
+from neva.server.completion import cached_dict
 from neva.server.metrics import ABORT, Metrics
 from neva.server.tracing import UNDER_WAY
 
@@ -52,6 +53,7 @@ class Stopwatch:
             tokens = {
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.completion_tokens,
+                **cached_dict(usage),
             }
             before = self._told.get("completion_tokens", 0)
             self._told.update(tokens, completion_tokens=before + usage.completion_tokens)

@@ -13,7 +13,7 @@ from typing import Any
 
 from neva.server.database import Database, StoreError, open_database
 
-__all__ = ["Store", "StoreError", "Stored"]
+__all__ = ["Holding", "Store", "StoreError", "Stored"]
 
 LONGEST_CHAIN = 1024
 SCHEMA = (
@@ -21,7 +21,22 @@ SCHEMA = (
     " created REAL NOT NULL, expires REAL NOT NULL, said TEXT NOT NULL, answer TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS response_owner ON response (owner, created)",
     "CREATE INDEX IF NOT EXISTS response_expires ON response (expires)",
+    "CREATE INDEX IF NOT EXISTS response_parent ON response (parent)",
 )
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one owner keeps; `latest` and `expires`: seconds since the epoch.
+
+    `threads` counts conversations: responses that no other one was the beginning of.
+    """
+
+    owner: str
+    responses: int
+    threads: int
+    latest: float
+    expires: float
 
 
 @dataclass(frozen=True)
@@ -50,10 +65,9 @@ class Store:
             for statement in SCHEMA:
                 self._database.do(statement)
         except StoreError:
-            place = where if isinstance(where, Path) else ""
             raise StoreError(
-                f"cannot use the store of responses {place}: it is damaged, full or no database; "
-                "move it away or mend it"
+                f"cannot use the store of responses, {self._database.place}: it is damaged, full "
+                "or no database; move it away or mend it"
             ) from None
         self._do = self._database.do
 
@@ -61,17 +75,23 @@ class Store:
         """Close the database."""
         self._database.close()
 
-    def owners(self) -> list[tuple[str, int]]:
-        """Who keeps how many responses, for the operator."""
+    def owners(self) -> list[Holding]:
+        """Who keeps what, for the operator."""
         sql = (
-            "SELECT owner, count(*) FROM response WHERE expires >= ? GROUP BY owner ORDER BY owner"
+            "SELECT owner, count(*), sum(CASE WHEN EXISTS (SELECT 1 FROM response AS later WHERE"
+            " later.parent = response.id AND later.owner = response.owner) THEN 0 ELSE 1 END),"
+            " max(created), min(expires) FROM response WHERE expires >= ?"
+            " GROUP BY owner ORDER BY owner"
         )
-        return [(str(owner), int(count)) for owner, count in self._do(sql, self._clock())]
+        return [Holding(*row) for row in self._do(sql, self._clock())]
+
+    def expire(self) -> int:
+        """Forget what has expired; how many responses that was."""
+        return self._forgotten("expires < ?", self._clock())
 
     def save(self, owner: str, stored: Stored) -> None:
-        """Keep a response; also forgets what has expired."""
+        """Keep a response."""
         now = self._clock()
-        self._do("DELETE FROM response WHERE expires < ?", now)
         self._do(
             "INSERT INTO response VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             *(stored.id, owner, stored.parent, now, now + self._keep),
@@ -101,12 +121,16 @@ class Store:
 
     def delete(self, owner: str, name: str) -> bool:
         """Forget a response; whether there was one."""
-        sql = "DELETE FROM response WHERE id = ? AND owner = ? RETURNING id"
-        return bool(self._do(sql, name, owner))
+        return self._forgotten("id = ? AND owner = ?", name, owner) > 0
 
     def delete_all(self, owner: str) -> int:
         """Forget everything of an owner; how many responses that was."""
-        return len(self._do("DELETE FROM response WHERE owner = ? RETURNING id", owner))
+        return self._forgotten("owner = ?", owner)
+
+    def _forgotten(self, which: str, *values: object) -> int:
+        gone = self._do(f"DELETE FROM response WHERE {which} RETURNING id", *values)
+        self._database.forget()
+        return len(gone)
 
     def export(self, owner: str) -> Iterator[Stored]:
         """Everything of an owner, oldest first, a page at a time."""

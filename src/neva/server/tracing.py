@@ -89,6 +89,7 @@ _NAMES: Mapping[str, str] = {
     "model": "gen_ai.response.model",
     "prompt_tokens": "gen_ai.usage.input_tokens",
     "completion_tokens": "gen_ai.usage.output_tokens",
+    "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
     "finish": "gen_ai.response.finish_reason",
 }
 """OpenTelemetry's own names where it has some."""

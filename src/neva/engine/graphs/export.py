@@ -44,6 +44,11 @@ class Export:
         return self.folder / "neva_vision_model.xml"
 
     @property
+    def language(self) -> Path:
+        """Embeddings to logits, as genai loads it."""
+        return self.folder / "openvino_language_model.xml"
+
+    @property
     def text(self) -> Path:
         """Ids to embeddings."""
         return self.folder / "openvino_text_embeddings_model.xml"
