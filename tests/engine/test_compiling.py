@@ -1,6 +1,7 @@
 """Grammars are compiled beside the batch: nobody waits for them, and what takes long is refused."""
 
 import json
+import select
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from openvino import save_model
 
 from neva.engine.confining import Confining
 from neva.engine.grammar import SchemaError, schema_grammar
+from neva.engine.grammars import Grammars, silence
 from neva.engine.messages import Add
 from neva.engine.openvino_engine import OpenVinoEngine, OpenVinoOptions
 from neva.engine.protocol import Chunk, Request, Sampling, collect
+from neva.engine.spelling import spelling_tokenizer
 from neva.model.checkpoint import Checkpoint
 from neva.prompts.conversation import ask
 
@@ -96,12 +100,10 @@ def test_a_schema_is_compiled_once(engine: OpenVinoEngine) -> None:
 
 
 def test_many_at_once_each_keep_their_own(engine: OpenVinoEngine) -> None:
-    """More schemas than are kept: what was compiled is forgotten, and compiled again."""
-    schemas = [{"enum": [f"only {n}"]} for n in range(80)]
+    schemas = [{"enum": [f"only {n}"]} for n in range(12)]
     asked = [confined(schema_grammar(schema)) for schema in schemas]
     requests = [replace(one, sampling=replace(one.sampling, max_tokens=40)) for one in asked]
-    batches = [requests[start : start + 10] for start in range(0, 80, 10)]
-    for batch in (*batches, requests[::-9]):
+    for batch in (requests, requests[::-3]):
         for request, stream in zip(batch, engine.generate(batch), strict=True):
             text, last = collect(stream)
             assert last.finish == "stop", last.error
@@ -159,6 +161,28 @@ def test_schemas_are_bounded_and_read_once() -> None:
         schema_grammar(circle)
     schema = {"enum": ["one", 2]}
     assert schema_grammar(schema) is schema_grammar(json.loads(json.dumps(schema)))
+
+
+def test_what_was_compiled_is_forgotten_and_compiled_again(tmp_path: Path) -> None:
+    """The compiler's own cache has no bound."""
+    tokens = [bytes([letter]) for letter in range(256)] + [b""]
+    save_model(silence(len(tokens)), tmp_path / "language.xml")
+    grammars = Grammars(spelling_tokenizer(tokens, 256), tmp_path / "language.xml", most=3)
+
+    def compiled(grammar: str) -> Exception | None:
+        grammars.compile(grammar)
+        error = None
+        while grammars.asked is not None:
+            assert select.select([grammars.descriptor], [], [], 60)[0]
+            error = grammars.heard()
+        return error
+
+    names = [f'root ::= "{letter}"' for letter in "abcde"]
+    assert [compiled(name) for name in names] == [None] * 5
+    assert [grammars.knows(name) for name in names] == [False, False, False, True, True]
+    assert isinstance(compiled("root ::= nothing"), RuntimeError)
+    assert not grammars.knows("root ::= nothing")
+    assert compiled(names[0]) is None and grammars.knows(names[0])
 
 
 # Whose turn it is, without an engine

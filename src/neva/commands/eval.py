@@ -1,10 +1,12 @@
 """`neva eval TASK`: measure a model by a benchmark, greedy, and write figures with their proof."""
 
 import time
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -31,32 +33,57 @@ class Without(StrEnum):
     shuffled = "shuffled"
 
 
+Model = Annotated[Path | None, typer.Option(help="Checkpoint; the default model if left out.")]
+Url = Annotated[
+    str | None,
+    typer.Option(help="An OpenAI-compatible server instead of a checkpoint (key: $NEVA_API_KEY)."),
+]
+Served = Annotated[str | None, typer.Option(help="With --url: the model's name there.")]
+Data = Annotated[Path | None, typer.Option(help="Folder with the benchmark's files.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Only so many questions, at even distances over the set.")
+]
+Baseline = Annotated[
+    Without, typer.Option(help="Ask without the picture (text), or with another's (shuffled).")
+]
+Beside = Annotated[
+    list[Without],
+    typer.Option(
+        help="Also run these baselines; their figures stand beside the score. Repeatable."
+    ),
+]
+Suffix = Annotated[
+    str | None,
+    typer.Option(
+        help=r"What follows every question, instead of the task's own (\n is a line break)."
+    ),
+]
+System = Annotated[str | None, typer.Option(help="System text instead of the template's.")]
+EngineName = Annotated[str, typer.Option(help="Engine for --model: openvino or torch.")]
+PrecisionName = Annotated[
+    str | None, typer.Option(help="Engine precision, see `neva serve --help`.")
+]
+InFlight = Annotated[int, typer.Option(min=1, max=1024, help="Requests under way at once.")]
+Figures = Annotated[Path | None, typer.Option(help="Write the figures and every answer here.")]
+Page = Annotated[Path | None, typer.Option(help="Write a page (HTML) to look at here.")]
+
+
 def evaluate(
-    task: TaskName = typer.Argument(help="The benchmark."),
-    model: Path | None = typer.Option(None, help="Checkpoint; the default model if left out."),
-    url: str | None = typer.Option(
-        None, help="An OpenAI-compatible server instead of a checkpoint (key: $NEVA_API_KEY)."
-    ),
-    name: str | None = typer.Option(None, help="With --url: the model's name there."),
-    data: Path | None = typer.Option(None, help="Folder with the benchmark's files."),
-    limit: int | None = typer.Option(
-        None, min=1, help="Only so many questions, at even distances over the set."
-    ),
-    baseline: Without = typer.Option(
-        Without.none, help="Ask without the picture (text), or with another's (shuffled)."
-    ),
-    beside: list[Without] = typer.Option(
-        [], help="Also run these baselines; their figures stand beside the score. Repeatable."
-    ),
-    suffix: str | None = typer.Option(
-        None, help=r"What follows every question, instead of the task's own (\n is a line break)."
-    ),
-    system: str | None = typer.Option(None, help="System text instead of the template's."),
-    engine: str = typer.Option("openvino", help="Engine for --model: openvino or torch."),
-    precision: str | None = typer.Option(None, help="Engine precision, see `neva serve --help`."),
-    in_flight: int = typer.Option(16, min=1, max=1024, help="Requests under way at once."),
-    json: Path | None = typer.Option(None, help="Write the figures and every answer here."),
-    report: Path | None = typer.Option(None, help="Write a page (HTML) to look at here."),
+    task: Annotated[TaskName, typer.Argument(help="The benchmark.")],
+    model: Model = None,
+    url: Url = None,
+    name: Served = None,
+    data: Data = None,
+    limit: Limit = None,
+    baseline: Baseline = Without.none,
+    beside: Beside = [],  # noqa: B006  typer makes a list of its own
+    suffix: Suffix = None,
+    system: System = None,
+    engine: EngineName = "openvino",
+    precision: PrecisionName = None,
+    in_flight: InFlight = 16,
+    json: Figures = None,
+    report: Page = None,
 ) -> None:
     """Ask every question of a benchmark and print the score; a run that was cut off goes on."""
     check_places(json, report)
@@ -64,42 +91,44 @@ def evaluate(
     items = read(chosen, data)
     console = Console(stderr=True, highlight=False)
     opened, identity = open_model(model, url, name, engine, precision, console)
+    told = None if suffix is None else suffix.replace("\\n", "\n")
+    how = {"suffix": told, "system": system, "in_flight": in_flight, "model": identity}
     runs = [baseline, *(other for other in dict.fromkeys(beside) if other is not baseline)]
     partials = {run: partial_of(json, run) for run in runs}
-
-    def ask_all(run: Without) -> Report:
-        with Watcher(chosen.name, run, console) as watch:
-            return run_task(
-                chosen,
-                opened,
-                limit,
-                items=items,
-                baseline=run.value,
-                suffix=None if suffix is None else suffix.replace("\\n", "\n"),
-                system=system,
-                in_flight=in_flight,
-                model=identity,
-                partial=partials[run],
-                watch=watch,
-            )
-
-    with closing(opened):
-        try:
-            reports = {run: ask_all(run) for run in runs}
-        except KeyboardInterrupt:
-            if json is not None:
-                console.print("stopped; the same command goes on from here")
-            raise
+    reports: dict[Without, Report] = {}
+    with closing(opened), resumable(json, console):
+        for run, kept in partials.items():
+            asked: dict[str, Any] = {"items": items, "baseline": run.value, "partial": kept, **how}
+            with Watcher(chosen.name, run, console) as watch:
+                reports[run] = run_task(chosen, opened, limit, watch=watch, **asked)
     others = {run.value: one.metrics for run, one in reports.items() if run is not baseline}
     result = replace(reports[baseline], beside=others)
+    write(result, json, report, partials.values())
+    show(result, Console(highlight=False))
+
+
+@contextmanager
+def resumable(json: Path | None, console: Console) -> Iterator[None]:
+    """Say at Ctrl-C that what was answered is kept, if it is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if json is not None:
+            console.print("stopped; the same command goes on from here")
+        raise
+
+
+def write(
+    result: Report, json: Path | None, report: Path | None, partials: Iterable[Path | None]
+) -> None:
+    """The figures and the page; the answers kept for a cut-off run are not needed any more."""
     if json is not None:
         write_json(result, json)
-    for kept in partials.values():
+    for kept in partials:
         if kept is not None:
             kept.unlink(missing_ok=True)
     if report is not None:
         write_whole(report, page(result))
-    show(result, Console(highlight=False))
 
 
 def check_places(*places: Path | None) -> None:

@@ -31,9 +31,9 @@ MOST = 64
 class Grammars:
     """Compiles one grammar at a time. For one thread, but for what it does beside."""
 
-    def __init__(self, tokenizer: Any, language: Path) -> None:
+    def __init__(self, tokenizer: Any, language: Path, most: int = MOST) -> None:
         """`tokenizer`: the one of the pipeline in use; `language`: that pipeline's graph."""
-        self._tokenizer, self._language = tokenizer, language
+        self._tokenizer, self._language, self._most = tokenizer, language, most
         self._silent: Any = None
         self._known: set[bytes] = set()
         self._work: SimpleQueue[Callable[[], Any]] = SimpleQueue()
@@ -50,7 +50,7 @@ class Grammars:
     def compile(self, grammar: str) -> None:
         """Begin, when `asked` is None; `descriptor` can be read when there is news."""
         self.asked = grammar
-        fresh = self._silent is None or len(self._known) >= MOST
+        fresh = self._silent is None or len(self._known) >= self._most
         self._work.put(self._make if fresh else lambda: self._compile(grammar))
 
     def heard(self) -> Exception | None:
@@ -100,13 +100,13 @@ class Grammars:
 
 def silent_pipeline(tokenizer: Any, vocabulary: int) -> Any:
     """A pipeline that gives every token the same chance."""
-    model, weights = serialized(_silence(vocabulary))
+    model, weights = serialized(silence(vocabulary))
     config = genai.GenerationConfig()
     how = {"ATTENTION_BACKEND": "SDPA", "INFERENCE_NUM_THREADS": 1}
     return genai.LLMPipeline(model, weights, tokenizer, "CPU", config, **how)
 
 
-def _silence(vocabulary: int) -> Model:
+def silence(vocabulary: int) -> Model:
     """input_ids (B, T), attention_mask, beam_idx -> logits (B, T, vocabulary), all 0."""
     kinds = {"input_ids": np.int64, "attention_mask": np.int64, "beam_idx": np.int32}
     inputs = []

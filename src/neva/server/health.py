@@ -55,6 +55,18 @@ def health_routes(desk: Desk) -> APIRouter:
         why = (desk.failure and "Service could not load the model.") or "Service is not ready."
         return JSONResponse({"object": "health.response", "message": why}, 503)
 
+    @router.get("/v1/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(desk.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    _about(router, desk)
+    return router
+
+
+def _about(router: APIRouter, desk: Desk) -> None:
+    """Version, licence and metadata."""
+
     @router.get("/v1/version", summary="The release and the API's version", **shaped(Version))
     @router.get("/version", include_in_schema=False)
     async def version() -> dict[str, str]:
@@ -85,10 +97,3 @@ def health_routes(desk: Desk) -> APIRouter:
                 "reproducible": info.reproducible,
             },
         }
-
-    @router.get("/v1/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")
-    @router.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(desk.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return router
