@@ -15,136 +15,26 @@ is made anew.
 from __future__ import annotations
 
 import argparse
+import fcntl
+import hashlib
 import json
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from neva.commands.card import CARD_NOTES
-from neva.errors import DataError
+from neva.errors import DataError, NevaError
 from neva.evaluate.report import write_whole
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
 from zoo import confusions
 from zoo.evidence_tables import PAGES, blocks, fill, page, speed_note
 from zoo.judged import FILES, data_of
+from zoo.trials import BASELINES, OTHERS, TASKS, Plan, call, read_asked, trials
 
-TASKS = ("openmoji", "scenes", "stamps", "easy-vqa")
-BASELINES = ("shuffled", "text")
-OTHERS = ("photographs", "text-check", "speed")
 TILES = 48
-MORE = 18  # tiles of the sheets whose pictures are much alike
 CARD = "card.md"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is measured, where to, and from what files."""
-
-    model: Path
-    sha256: str
-    out: Path
-    work: Path
-    named: bool
-    """Whether the model was given by name: it is not the packed one."""
-    limit: int | None = None
-    baseline_limit: int | None = None
-
-    @property
-    def packages(self) -> Path:
-        """The folder of unpacked packages."""
-        return self.work / "packages"
-
-    @property
-    def model_words(self) -> list[str]:
-        """How a command is told the model."""
-        return ["--model", str(self.model)] if self.named else []
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One command and the result that it leaves behind."""
-
-    name: str
-    module: str
-    words: tuple[str, ...]
-    limit: int | None = None
-
-    def result(self, plan: Plan) -> Path:
-        """The JSON file."""
-        return plan.out / f"{self.name}.json"
-
-    def done(self, plan: Plan) -> bool:
-        """Whether there is a result of these weights and this limit."""
-        asked = read_asked(self.result(plan))
-        same = asked is not None and asked.get("sha256") == plan.sha256
-        return same and asked is not None and asked.get("limit") == self.limit
-
-    def run(self, plan: Plan) -> None:
-        """Run it, unless it is done; answers of other weights are thrown away."""
-        if self.done(plan):
-            print(f"{self.name}: there already", flush=True)
-            return
-        for partial in plan.out.glob(f"{self.name}.json*.partial.jsonl"):
-            if not begun_with(partial, plan.sha256, self.limit):
-                partial.unlink()
-        limited = ["--limit", str(self.limit)] if self.limit else []
-        place = ["--json", str(self.result(plan))]
-        call([sys.executable, "-m", self.module, *self.words, *plan.model_words, *limited, *place])
-
-
-def read_asked(path: Path) -> Mapping[str, Any] | None:
-    """How a result was asked; None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["asked"]
-        return found if isinstance(found, dict) else None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} is not a result; move it away and run this again.") from None
-
-
-def begun_with(partial: Path, sha256: str, limit: int | None) -> bool:
-    """Whether answers that were kept are of these weights and this limit."""
-    with partial.open(encoding="utf-8") as file:
-        try:
-            run = json.loads(file.readline())["run"]
-        except (ValueError, KeyError, TypeError):
-            return False
-    return bool(run.get("sha256") == sha256 and run.get("limit") == limit)
-
-
-def call(command: Sequence[str]) -> None:
-    """Show a command and run it."""
-    print("+", " ".join(command), flush=True)
-    subprocess.run(command, check=True)
-
-
-def trials(plan: Plan) -> Iterator[Trial]:
-    """All of them, what is told first first."""
-    for task in TASKS:
-        yield evaluation(plan, task, "none", plan.limit)
-    work = ("--work", str(plan.work))
-    yield Trial("photographs", "zoo.photographs", work, plan.limit)
-    yield Trial("text-check", "zoo.text_check", (), plan.limit)
-    if not plan.limit:
-        scenarios = ("--scenario", "new-image", "--scenario", "same-image")
-        words = ("bench", *scenarios, "--concurrency", "1", "--max-tokens", "24")
-        yield Trial("speed", "neva.cli", words)
-    for task in TASKS:
-        for baseline in BASELINES:
-            yield evaluation(plan, task, baseline, plan.baseline_limit or plan.limit)
-
-
-def evaluation(plan: Plan, task: str, baseline: str, limit: int | None) -> Trial:
-    """`neva eval TASK`, by baseline."""
-    data = data_of(task, plan.packages)
-    words = ["eval", task, "--baseline", baseline, *(["--data", str(data)] if data else [])]
-    name = task if baseline == "none" else f"{task}-{baseline}"
-    return Trial(name, "neva.cli", tuple(words), limit)
 
 
 def results(plan: Plan) -> list[Path]:
@@ -200,6 +90,19 @@ def note(path: Path, name: str, text: str) -> None:
         write_whole(path, json.dumps(notes | {name: text}, indent=1, ensure_ascii=False) + "\n")
 
 
+@contextmanager
+def alone(work: Path, out: Path) -> Iterator[None]:
+    """DataError while another process writes into the same folder of results."""
+    work.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
+    with (work / f"evidence-{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another run writes into {out}; let it end or stop it.") from None
+        yield
+
+
 def make_plan(options: argparse.Namespace) -> Plan:
     """The plan that the command line asks for."""
     model = options.model or default_checkpoint()
@@ -215,6 +118,16 @@ def make_plan(options: argparse.Namespace) -> Plan:
         limit=options.limit,
         baseline_limit=options.baseline_limit,
     )
+
+
+def measure(plan: Plan, options: argparse.Namespace) -> None:
+    """Run the trials that the command line asks for."""
+    for trial in () if options.tables else trials(plan):
+        task, _, baseline = trial.name.rpartition("-")
+        blind = baseline in BASELINES
+        wanted = options.only is None or (task if blind else trial.name) in options.only
+        if wanted and not (blind and options.no_baselines):
+            trial.run(plan)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -235,15 +148,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--model is not the packed model: give --out another folder")
     plan = make_plan(options)
     print(f"model {plan.model.name}, weights {plan.sha256}", flush=True)
-    for trial in () if options.tables else trials(plan):
-        task, _, baseline = trial.name.rpartition("-")
-        blind = baseline in BASELINES
-        wanted = options.only is None or (task if blind else trial.name) in options.only
-        if wanted and not (blind and options.no_baselines):
-            trial.run(plan)
-    write_tables(plan)
+    with alone(plan.work, plan.out):
+        measure(plan, options)
+        write_tables(plan)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except NevaError as error:
+        sys.exit(f"zoo.evidence: {error}")

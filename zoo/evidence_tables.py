@@ -89,9 +89,11 @@ def asked_of(one: Mapping[str, Any], name: str) -> int:
 def blind(one: Mapping[str, Any], baseline: str, name: str) -> str:
     """A baseline's figure, and of how many questions if these were fewer."""
     for column, metrics in one.get("beside", {}).items():
-        kind, _, count = column.partition(", ")
-        if kind == baseline:
-            return shown(metrics.get(name)) + (f" (of {count})" if count else "")
+        kind, _, asked = column.partition(", ")
+        if kind == baseline and name in metrics:
+            count = metrics.get(f"n.{name.partition('.')[2]}")
+            of = "" if not asked else f" (of {asked if count is None else f'{count:.0f}'})"
+            return shown(metrics[name]) + of
     return ""
 
 
@@ -142,8 +144,7 @@ def texts(record: Mapping[str, Any]) -> str:
         form = ".3f" if name.startswith("nats") else ".1f"
         label = f"prompts, % right{name.removeprefix('accuracy').replace('.', ', ')}"
         called = name if name.startswith("nats") else label
-        lines.append([called.replace("less).", "less), "), f"{before[name]:{form}}",
-                      f"{after:{form}}"])  # fmt: skip
+        lines.append([called.replace(").", "), "), f"{before[name]:{form}}", f"{after:{form}}"])
     return table(("text alone", "base LM", "neva-nano"), lines)
 
 
@@ -179,6 +180,9 @@ def page(records: Records, sha256: str) -> str:
         blocks(records)["all"],
         "More: [what it says instead](confusions.md), [photographs](photographs.md), "
         "[the model card with contact sheets](card.md).",
+        "The contact sheets of openmoji and scenes, `card.*.png`, show OpenMoji's drawings and are "
+        "under their licence, CC-BY-SA-4.0; that of stamps shows Tux Paint's, GPL-2. Who made the "
+        "photographs stands on their page.",
         "## Commands and times",
         table(("result", "questions", "seconds", "command"), times(records)),
         "`DIR` is the folder of the benchmark's files, see `docs/evaluation.md`. Times are wall "

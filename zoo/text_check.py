@@ -163,7 +163,8 @@ def check(after: Checkpoint, before: Checkpoint, limit: int | None = None) -> di
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Figures and answers, for a person."""
     for name, value in result["metrics"].items():
-        yield f"{name}: {value:.3f} (base LM {result['beside'][BESIDE][name]:.3f})"
+        if not name.startswith("n."):
+            yield f"{name}: {value:.3f} (base LM {result['beside'][BESIDE][name]:.3f})"
     for new, old in zip(result["answers"], result["answers_before"], strict=True):
         marks = "".join("+" if one["credit"] else "-" for one in (new, old))
         yield f"{marks} {new['question']} | {new['answer']!r} | before: {old['answer']!r}"

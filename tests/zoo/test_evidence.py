@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zoo.evidence import Plan, Trial, begun_with, results, trials
+from zoo.evidence import results
 from zoo.evidence_tables import PAGES, blocks, fill, page, speed_note
+from zoo.trials import TASKS, Plan, Trial, begun_with, trials
 
+from neva.errors import DataError
 from zoo import evidence
+from zoo import trials as runs
 
 SHA = "ab" * 32
 
@@ -23,7 +26,7 @@ def plan(tmp_path: Path) -> Plan:
 def called(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Commands instead of running them."""
     found: list[list[str]] = []
-    monkeypatch.setattr(evidence, "call", lambda command: found.append(list(command)))
+    monkeypatch.setattr(runs, "call", lambda command: found.append(list(command)))
     return found
 
 
@@ -48,7 +51,7 @@ def write(plan: Plan, name: str, found: dict[str, Any]) -> Path:
 
 def test_every_set_is_asked_with_and_without_its_pictures(plan: Plan) -> None:
     names = [trial.name for trial in trials(plan)]
-    for task in evidence.TASKS:
+    for task in TASKS:
         assert {task, f"{task}-text", f"{task}-shuffled"} <= set(names)
     assert {"photographs", "text-check", "speed"} <= set(names)
     assert len(names) == len(set(names))
@@ -156,8 +159,19 @@ def test_the_pages_are_there() -> None:
     assert all((root / one).is_file() for one in PAGES)
 
 
+def test_two_runs_do_not_write_into_one_folder(plan: Plan) -> None:
+    with (
+        evidence.alone(plan.work, plan.out),
+        pytest.raises(DataError, match="another run writes into"),
+        evidence.alone(plan.work, plan.out),
+    ):
+        pass
+    with evidence.alone(plan.work, plan.out), evidence.alone(plan.work, plan.out / "x"):
+        pass
+
+
 def test_a_damaged_result_is_named(plan: Plan) -> None:
     (plan.out / "openmoji.json").write_text("{")
     trial = Trial("openmoji", "neva.cli", ())
-    with pytest.raises(Exception, match=r"openmoji\.json is not a result"):
+    with pytest.raises(DataError, match=r"openmoji\.json is not a result"):
         trial.done(plan)

@@ -20,15 +20,17 @@ RIGHT = {
     "What is frozen water called?": "It is called ice",
     "Answer with one word: is fire hot or cold?": "Hot.",
     "Write the numbers from one to five.": "1, 2, 3, 4, 5",
+    "List three animals.": "1. Lions\n2. Tigers\n3. Elephants",
     "Translate the English word 'cat' into Spanish.": "El gato",
 }
 WRONG = {
     "Which city is the capital of France?": "The capital of France is Lyon.",
     "What is 2 + 2?": "2 + 2 equals 44.",
-    "What is frozen water called?": "It is nice",
+    "What is frozen water called?": "It is frozen by the absence of ice crystals",
     "Answer with one word: is fire hot or cold?": "Fire is hot and not cold.",
     "Write the numbers from one to five.": "1, 2, 3",
-    "List three animals.": "dog",
+    "List three animals.": "1. Mona Lake",
+    "What is the opposite of open?": "The opposite of closed is closed.",
 }
 
 
@@ -41,10 +43,10 @@ def test_patterns_tell_right_from_wrong() -> None:
 
 
 def test_no_pattern_is_met_by_its_own_question_or_by_nothing() -> None:
-    open_ended = {"List three animals.", "Write a short sentence with the word rain in it."}
+    echoed = {"Write a short sentence with the word rain in it.", "Say hello."}
     for item in Plain().load(None):
         assert Plain().judge(item, "")[1] == 0, item.question
-        if item.question not in open_ended and item.question != "Say hello.":
+        if item.question not in echoed:
             assert Plain().judge(item, item.question)[1] == 0, item.question
 
 
