@@ -12,9 +12,11 @@ from neva.model.compose import compose
 from neva.train.feed import Feed
 from neva.train.flops import recomputed_flops, step_flops
 from neva.train.learner import Learner, supervised_tokens
+from neva.train.peak import gpu_peak
 from neva.train.recipe import Recipe
 from neva.train.recipes import COURSES
 from neva.train.shape import Shape
+from neva.train.tower import Tower
 
 ONE_BATCH = Recipe(batch_size=4, max_length=512, row_tokens=512, precision="fp32")
 WAYS = {
@@ -54,7 +56,7 @@ def test_torch_counts_the_same(way: str, odd: Checkpoint, data: Path, pictures: 
     # The CPU's fused attention is not in torch's table of operations; plain products are.
     learner.model.model.vision_tower.set_attn_implementation("eager")
     with Feed.open(recipe, odd, [data], pictures) as feed:
-        feed.attach(learner.model, print)
+        feed.attach(Tower(odd, "cpu", torch.float32), print)
         step = feed.next_step()
     assert step is not None
     in_place = {torch.ops.aten.addmm_: product_flops}  # the head's own gradient's, not in its table
@@ -96,3 +98,22 @@ def test_published_numbers() -> None:
     assert lm.parameters == pytest.approx(6.738e9, rel=1e-3)
     apart = step_flops(shape, tune, [1024, 1024], 2048, 0, False)
     assert apart == (6 * weights + 12 * 32 * 4096 * 1024) * 2048
+
+
+@pytest.mark.parametrize(
+    ("name", "teraflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4), ("NVIDIA H100 PCIe", 756.5), ("NVIDIA H100 NVL", 835.5),
+        ("NVIDIA H200", 989.4), ("NVIDIA H200 NVL", 835.5), ("NVIDIA GH200 480GB", 989.4),
+        ("NVIDIA B200", 2250), ("NVIDIA GB200", 2500), ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA L4", 121), ("NVIDIA L40", 181), ("NVIDIA L40S", 362), ("NVIDIA A10", 125),
+        ("NVIDIA GeForce RTX 4090", 165.2), ("NVIDIA RTX 6000 Ada Generation", 364.2),
+        ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", None), ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 D", None), ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA A10G", None), ("Tesla V100-SXM2-16GB", None),
+    ],
+)  # fmt: skip
+def test_a_peak_is_of_that_device_and_no_other(name: str, teraflops: float | None) -> None:
+    """Dense, in bfloat16, from the makers' data sheets; what is not in them has none."""
+    peak = gpu_peak(name, "bf16")
+    assert (None if peak is None else peak.flops / 1e12) == teraflops

@@ -92,6 +92,26 @@ def test_in_bfloat16_no_further_from_float32_than_hugging_face(lora: bool) -> No
         assert float((a - true).norm()) < bound
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_computed_again_it_is_the_same_bit_for_bit(
+    lora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under activation checkpointing each layer runs twice, both times in our steps."""
+    plain = fuse(body(lora=lora, learns=not lora))
+    again = copy.deepcopy(plain)
+    again.gradient_checkpointing_enable({"use_reentrant": False})
+    for layer in again.layers:
+        layer.training = True  # of the layer alone, as `neva.train.learner` does
+    times: list[int] = []
+    attend = fused._attend
+    monkeypatch.setattr(fused, "_attend", lambda *given: (times.append(1), attend(*given))[1])
+    found = run(again, row())
+    assert len(times) == 2 * len(again.layers)
+    for a, b in zip(found, run(plain, row()), strict=True):
+        assert torch.equal(a, b)
+    assert len(times) == 3 * len(again.layers)
+
+
 def test_the_steps_are_ours_and_names_stay() -> None:
     theirs = body()
     ours = fuse(theirs)

@@ -72,7 +72,7 @@ def test_what_was_skipped_survives_a_resumption(parent: Checkpoint, mix: Path) -
 
     def opened() -> Feed:
         feed = Feed.open(live, parent, [mix], None)
-        feed.attach(None, print)  # type: ignore[arg-type]  # pictures are not cached: no model
+        feed.attach(None, print)
         return feed
 
     with opened() as first, opened() as second:

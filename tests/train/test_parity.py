@@ -75,7 +75,7 @@ def plain_loop(
 def batches(recipe: Recipe, parent: Checkpoint, data: Path, pictures: Path) -> list[list[Sample]]:
     """The samples of each step, in the order of our stream."""
     feed = Feed.open(recipe.with_values(feature_cache=False), parent, [data], pictures)
-    feed.attach(load_model(parent), print)
+    feed.attach(None, print)
     with feed:
         steps = [feed.next_step() for _ in range(STEPS)]
     encoding = Encoding(

@@ -71,13 +71,13 @@ def _fill(
     from transformers.utils.logging import disable_progress_bar
 
     from neva.model import Checkpoint
-    from neva.model.load import load_model
     from neva.train.features import cached_features
+    from neva.train.tower import Tower
 
     disable_progress_bar()
     parent = Checkpoint.open(checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(parent, device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    tower = Tower(parent, device, torch.bfloat16 if precision == "bf16" else torch.float32)
     problems: list[str] = []
 
     def say(sentence: str) -> None:
@@ -86,8 +86,7 @@ def _fill(
     for store, names in wanted:
         with progress_bar("Caching") as progress:
             filled = cached_features(
-                model,
-                parent,
+                tower,
                 store,
                 names,
                 say,

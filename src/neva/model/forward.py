@@ -190,5 +190,6 @@ class _HeadLoss(Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         dhidden, dweight = ctx.saved_tensors
-        scaled = (None if part is None else part * g for part in (dhidden, dweight))
+        # In place: another copy would stand beside all activations.
+        scaled = (None if part is None else part.mul_(g) for part in (dhidden, dweight))
         return (*scaled, None, None, None)

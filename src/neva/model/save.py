@@ -1,6 +1,6 @@
 """Write a trained model as a checkpoint: our names on disk, all other files as they were."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,10 @@ def save_tensors(
     dtype: str,
     shard_bytes: int = SHARD_BYTES,
 ) -> Checkpoint:
-    """As `save_checkpoint`, of tensors by their disk names: all that `config.json` asks for."""
+    """As `save_checkpoint`, of tensors by their disk names: all that `config.json` asks for.
+
+    `state` may be lazy: one tensor is in memory at a time.
+    """
     wanted = expected_shapes(source.config) if knows_language(source.config) else state
     missing = [key for key in wanted if key not in state]
     if missing:
@@ -65,18 +68,25 @@ def save_tensors(
     with written_aside(out) as folder:
         carry_files(source.path, folder)
         write_json(folder / "config.json", readable_by_all(source.config, dtype))
-        write_tensors(folder, _Cast({key: state[key] for key in names}, DTYPES[dtype]), shard_bytes)
+        write_tensors(folder, _Cast(state, names, DTYPES[dtype]), shard_bytes)
         provenance.write(folder)
         Checkpoint.open(folder)  # what is not whole never gets its name
     return Checkpoint.open(out)
 
 
-class _Cast(dict[str, Any]):
+class _Cast(Mapping[str, Any]):
     """Tensors that become arrays of the wanted dtype when they are asked for, one by one."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-        super().__init__(tensors)
-        self.dtype = dtype
+    def __init__(
+        self, tensors: Mapping[str, Tensor], names: Sequence[str], dtype: torch.dtype
+    ) -> None:
+        self.tensors, self.names, self.dtype = tensors, names, dtype
 
     def __getitem__(self, name: str) -> Any:
-        return as_array(super().__getitem__(name).to(self.dtype))
+        return as_array(self.tensors[name].to(self.dtype))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)

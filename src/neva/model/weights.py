@@ -14,7 +14,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from neva.errors import CheckpointError
 from neva.model.keys import disk_name
@@ -38,6 +37,7 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -151,22 +151,63 @@ def write_tensors(
 ) -> tuple[Path, ...]:
     """Write tensors (disk names) as one file, or as shards of at most `shard_bytes` with an index.
 
-    The mapping may be lazy: only one shard is in memory at a time.
+    The mapping may be lazy: each tensor is asked for twice, and one is in memory at a time.
     """
-    shards = _split(((name, tensors[name].nbytes) for name in tensors), shard_bytes)
+    kinds = {name: _kind(tensors[name]) for name in tensors}
+    shards = _split(((name, kind.bytes) for name, kind in kinds.items()), shard_bytes)
     many = len(shards) > 1
-    files, total, places = [], 0, {}
+    files, places = [], {}
     for number, names in enumerate(shards, start=1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors" if many else SINGLE
-        arrays = {key: np.ascontiguousarray(tensors[key]) for key in names}
-        save_file(arrays, folder / name, metadata={"format": "pt"})  # transformers asks for "pt"
+        _write_file(folder / name, {key: kinds[key] for key in names}, tensors)
         files.append(folder / name)
-        total += sum(array.nbytes for array in arrays.values())
         places.update(dict.fromkeys(names, name))
     if many:
+        total = sum(kind.bytes for kind in kinds.values())
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return tuple(files)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the header says of a tensor."""
+
+    dtype: str
+    size: int
+    shape: tuple[int, ...]
+    bytes: int
+
+
+def _kind(array: Array) -> _Kind:
+    return _Kind(_NAMES[array.dtype], array.dtype.itemsize, array.shape, array.nbytes)
+
+
+def _write_file(file: Path, kinds: Mapping[str, _Kind], tensors: Mapping[str, Array]) -> None:
+    """The bytes that safetensors' own writer makes of them, without all of them in memory.
+
+    Wide dtypes come first, so that every tensor is aligned. Written aside: the tensors may be
+    mapped from the very file.
+    """
+    order = sorted(kinds, key=lambda name: (-kinds[name].size, name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers asks for "pt"
+    end = 0
+    for name in order:
+        kind = kinds[name]
+        header[name] = {
+            "dtype": kind.dtype,
+            "shape": kind.shape,
+            "data_offsets": (end, end := end + kind.bytes),
+        }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    aside = file.with_name(f".writing-{file.name}")
+    with aside.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for name in order:
+            array = np.ascontiguousarray(tensors[name])
+            stream.write(array.reshape(-1).view(np.uint8).data)
+    aside.rename(file)
 
 
 def sha256_file(file: Path) -> str:

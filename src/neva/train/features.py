@@ -4,31 +4,19 @@ The key is the tower's own weights, its settings and the preparation of images, 
 what its pretrain has cached, and another tower never does.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from transformers import LlavaForConditionalGeneration
 
 from neva.cachedir import cache_dir
-from neva.data.batch import Picture, PreparedImages
+from neva.data.batch import Picture, PreparedImages, Problem
 from neva.data.features import FeatureCache, Plan, cache_key
 from neva.data.stores import ImageStore
 from neva.errors import DataError, ImageError
-from neva.model import Checkpoint, read_tensors
-from neva.model.arrays import as_array
-from neva.model.features import image_features
-from neva.model.keys import VISION
 from neva.train.ranks import Ranks
+from neva.train.tower import Tower
 
 SAY_SECONDS = 30.0
-_SETTINGS = ("vision_config", "vision_feature_layer", "vision_feature_select_strategy")
 
 
 @dataclass(frozen=True)
@@ -45,21 +33,8 @@ class CachedPictures:
         return self.cache(name)
 
 
-def tower_identity(checkpoint: Checkpoint, dtype: torch.dtype) -> str:
-    """Hash of the vision tower: its weights, its settings and the dtype it computes in."""
-    digest = hashlib.sha256(str(dtype).encode())
-    settings = {name: checkpoint.config.get(name) for name in _SETTINGS}
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    tensors = read_tensors(checkpoint)
-    for name in sorted(name for name in tensors if name.startswith(VISION)):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name]).view(np.uint8).data)
-    return digest.hexdigest()
-
-
 def cached_features(
-    model: LlavaForConditionalGeneration,
-    checkpoint: Checkpoint,
+    tower: Tower,
     store: ImageStore,
     names: Sequence[str],
     say: Callable[[str], None],
@@ -71,45 +46,69 @@ def cached_features(
 ) -> CachedPictures:
     """The features of `names`, computed where they are missing, every rank its share of them.
 
-    All ranks must call it. The size is said, and a disk that is too small refused (DataError),
-    before anything is written; without `progress` how far it is is said now and then.
+    All ranks must call it; what stops one (DataError) stops all. The size is said, and a disk that
+    is too small refused, before anything is written; without `progress` how far it is is said now
+    and then.
     """
-    images = PreparedImages(store, checkpoint.pixels)
-    key = cache_key(tower_identity(checkpoint, model.dtype), images)
+    images = PreparedImages(store, tower.checkpoint.pixels)
+    key = cache_key(tower.identity, images)
     cache = FeatureCache(cache_dir() / "features", key, images)
-    wanted = list(dict.fromkeys(names))
+    missing = cache.missing(names)
     ranks.wait()  # until all have looked, so that shares are of one list
+    filling = _Filling(cache, tower, ranks, say, batch_size, workers, progress or _Now(say))
+    broken = filling.fill(missing[ranks.rank :: ranks.world])
+    if ranks.world > 1:
+        cache.look_again()
+        # Machines that share no disk each compute what the others have; elsewhere nothing is left.
+        broken |= filling.fill([name for name in cache.missing(missing) if name not in broken])
+    return CachedPictures(cache, broken)
 
-    def compute(squares: NDArray[np.uint8]) -> NDArray[Any]:
-        return as_array(image_features(model, torch.from_numpy(squares), checkpoint.pixels))
 
-    def announce(plan: Plan) -> None:
-        size = plan.bytes * ranks.world
-        say(
-            f"caching CLIP features of {plan.images * ranks.world:,} images: {size / 1e6:,.0f} MB "
+@dataclass(frozen=True)
+class _Filling:
+    """How a cache is filled by several ranks."""
+
+    cache: FeatureCache
+    tower: Tower
+    ranks: Ranks
+    say: Callable[[str], None]
+    batch_size: int
+    workers: int
+    progress: Callable[[int, int], None]
+
+    def fill(self, names: Sequence[str]) -> dict[str, str]:
+        """Compute `names`; why which images of all ranks cannot be read."""
+        problems, failure = list[Problem](), ""
+        try:
+            problems = self.cache.fill(
+                names,
+                self.tower.features,
+                batch_size=self.batch_size,
+                workers=self.workers,
+                announce=self._announce,
+                progress=self.progress,
+            )
+        except DataError as error:
+            failure = str(error)
+        told = self.ranks.gather((failure, {p.sample: p.sentence for p in problems}))
+        for failed, _ in told:
+            if failed:
+                raise DataError(failed)
+        return {name: why for _, broken in told for name, why in broken.items()}
+
+    def _announce(self, plan: Plan) -> None:
+        world = self.ranks.world
+        size = plan.bytes * world
+        self.say(
+            f"caching CLIP features of {plan.images * world:,} images: {size / 1e6:,.0f} MB "
             f"in {plan.folder} ({plan.free / 1e9:,.0f} GB free)"
         )
         if size > plan.free:
             raise DataError(
-                f"features of {plan.images * ranks.world:,} images take {size / 1e9:.1f} GB, and "
+                f"features of {plan.images * world:,} images take {size / 1e9:.1f} GB, and "
                 f"{plan.folder} has {plan.free / 1e9:.1f} GB free; make room or train without the "
                 "cache"
             )
-
-    problems = cache.fill(
-        wanted[ranks.rank :: ranks.world],
-        compute,
-        batch_size=batch_size,
-        workers=workers,
-        announce=announce,
-        progress=progress or _Now(say),
-    )
-    ranks.wait()
-    cache.look_again()
-    if ranks.world > 1:  # what is still missing is broken: every rank learns why
-        problems = cache.fill(wanted, compute, batch_size=batch_size, workers=workers)
-        ranks.wait()
-    return CachedPictures(cache, {problem.sample: problem.sentence for problem in problems})
 
 
 class _Now:

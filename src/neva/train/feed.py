@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlavaForConditionalGeneration
 
-from neva.data.batch import Batch, Pictures, PreparedImages, Problem, Row
+from neva.data.batch import Batch, Picture, Pictures, PreparedImages, Problem, Row
 from neva.data.datasets import Dataset
 from neva.data.records import Flaw, Record
 from neva.data.samples import Encoding
-from neva.data.stores import Folder
+from neva.data.stores import Folder, ImageStore
 from neva.data.stream import BatchStream
-from neva.errors import DataError
+from neva.errors import DataError, ImageError
 from neva.model import Checkpoint, DatasetUsed
 from neva.model.arrays import as_tensor
 from neva.model.forward import PackedInputs
@@ -28,6 +27,7 @@ from neva.train.features import cached_features
 from neva.train.intake import Intake
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
+from neva.train.tower import Tower
 
 ENOUGH_SEEN = 200  # samples before the share of broken ones is judged
 
@@ -44,7 +44,7 @@ class Step:
 
 @dataclass
 class Feed:
-    """The steps of a run. Open, attach the model, then `next_step` until the run is over."""
+    """The steps of a run. Open, attach, then `next_step` until the run is over."""
 
     recipe: Recipe
     parent: Checkpoint
@@ -103,15 +103,34 @@ class Feed:
         folders = (store.path for store in self.intake.stores if isinstance(store, Folder))
         return next(folders, None)
 
+    def store_of(self, name: str) -> ImageStore:
+        """The first of the run's stores that has an image of that name. ImageError."""
+        stores = [store for store in self.intake.stores if store is not None]
+        for store in stores:
+            if store.stamp(name) is not None:
+                return store
+        if not stores:
+            raise ImageError(f"{name}: the run has no images; give their place with --images")
+        places = " or ".join(dict.fromkeys(store.where(name) for store in stores))
+        raise ImageError(f"{places} does not exist; check the path of the image")
+
     def attach(
         self,
-        model: LlavaForConditionalGeneration,
+        tower: Tower | None,
         say: Callable[[str], None],
         ranks: Ranks | None = None,
+        more: Sequence[str] = (),
     ) -> None:
-        """Open the stream, over cached features of `model`'s tower where the recipe wants them."""
+        """Open the stream, over cached features where the recipe wants them.
+
+        `tower` computes what is not in the cache, and is let go; it may be None where the recipe
+        caches nothing. `more` are images that no record names and that `picture` will be asked for.
+        """
         self._ranks = ranks or Ranks()
-        self._pictures = self._open_pictures(model, say)
+        self._opened = self._open_pictures(tower, say, more)
+        self._pictures = [
+            None if store is None else self._opened[id(store)] for store in self.intake.stores
+        ]
         self._stream = BatchStream(
             self.records,
             self._pictures,
@@ -127,28 +146,34 @@ class Feed:
         )
         self._batches: Iterator[Batch] | None = None
 
+    def picture(self, name: str) -> Picture:
+        """An image as the run sees those of its records. ImageError, DataError."""
+        return self._opened[id(self.store_of(name))](name)
+
     def _open_pictures(
-        self, model: LlavaForConditionalGeneration, say: Callable[[str], None]
-    ) -> list[Pictures | None]:
-        """Of every data set the pictures, or their features where the recipe caches these."""
-        opened: dict[int, Pictures] = {}  # by store, which data sets may share
+        self, tower: Tower | None, say: Callable[[str], None], more: Sequence[str]
+    ) -> dict[int, Pictures]:
+        """Of every store, which data sets may share, the pictures or their cached features."""
+        opened: dict[int, Pictures] = {}
         broken: dict[tuple[int, str], str] = {}
         stores = self.intake.stores
         for store in stores:
             if store is None or id(store) in opened:
                 continue
-            if not self.recipe.feature_cache:
+            if not self.recipe.feature_cache or tower is None:
                 opened[id(store)] = PreparedImages(store, self.parent.pixels)
                 continue
             sharing = [at for at, other in enumerate(stores) if other is store]
             names = [name for at in sharing for name in self.intake.names(at)]
-            cached = cached_features(
-                model, self.parent, store, names, say, self._ranks, workers=self.recipe.workers
-            )
+            names += [name for name in more if self.store_of(name) is store]
+            workers = self.recipe.workers
+            cached = cached_features(tower, store, names, say, self._ranks, workers=workers)
             opened[id(store)] = cached
             broken |= {(at, name): why for at in sharing for name, why in cached.broken.items()}
+        if tower is not None:
+            tower.let_go()
         self._judge_images(broken)
-        return [None if store is None else opened[id(store)] for store in stores]
+        return opened
 
     def _judge_images(self, broken: Mapping[tuple[int, str], str]) -> None:
         """With a cache, every image has been looked at: too many broken ones end the run now."""
@@ -210,10 +235,10 @@ class Feed:
                 f"{problems[-1].sample!r}: {problems[-1].sentence.rstrip('.')}. Run `neva check`."
             )
 
-    def held_out(self) -> list[PackedInputs]:
-        """Rows of the validation records, in order."""
+    def held_out(self) -> Iterator[PackedInputs]:
+        """This rank's share of the validation records, in rows, read ahead as they are needed."""
         if not self.validation:
-            return []
+            return
         with BatchStream(
             self.validation,
             self._pictures,
@@ -222,9 +247,12 @@ class Feed:
             self.recipe.row_tokens,
             epochs=1,
             shuffle=False,
+            rank=self._ranks.reader,
+            world=self._ranks.readers,
             workers=self.recipe.workers,
         ) as stream:
-            return [as_inputs(row) for batch in stream for row in batch.rows]
+            for batch in stream:
+                yield from map(as_inputs, batch.rows)
 
     def state(self) -> dict[str, Any]:
         """Where the feed is, for a checkpoint. All ranks must call it."""

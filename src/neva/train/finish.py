@@ -3,7 +3,7 @@
 However a run's model was divided or quantised, what it made is one Hugging Face checkpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,31 +11,30 @@ import torch
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
-from neva.model import Provenance, read_tensors
+from neva.model import Checkpoint, Provenance, read_tensors
 from neva.model.arrays import as_tensor
-from neva.model.keys import disk_name
+from neva.model.keys import PROJECTOR, disk_name
 from neva.model.load import load_model
-from neva.model.save import save_checkpoint
+from neva.model.save import save_tensors
 from neva.train.folder import RunFolder
 from neva.train.learner import Learner, add_recipes_lora
+from neva.train.memory import return_freed_memory
 from neva.train.metrics import plot
 from neva.train.story import read_lines
 
 if TYPE_CHECKING:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     from neva.train.feed import Feed
 
 
 def write_final(
-    learner: Learner,
-    masters: Mapping[str, Tensor],
-    feed: "Feed",
-    final: Path,
-    adapter: Path,
-    again: bool = False,
+    learner: Learner, masters: Mapping[str, Tensor], feed: "Feed", final: Path, adapter: Path
 ) -> None:
     """Write `final` (and `adapter`): what learned from its masters, the rest from the parent.
 
-    `again`: another has been written before, so that the learner's own model is used up.
+    One tensor at a time: beyond the masters it takes next to no memory. May be called again with
+    other masters.
     """
     parent, recipe = learner.parent, learner.recipe
     provenance = Provenance(
@@ -48,38 +47,82 @@ def write_final(
         parents=(parent.sha256, *parent.provenance.parents),
     )
     learner.optimizer.forget()
-    model = _exact(learner, masters, again)
-    if recipe.lora:
-        from neva.model.adapter import merge_lora, save_adapter
+    return_freed_memory()
+    adapters = _write_adapter(learner, masters, adapter) if recipe.lora else {}
+    made = Made(parent, masters, _tied(learner.model), adapters)
+    save_tensors(made, parent, final, provenance, parent.dtype)
 
-        save_adapter(model, adapter)
-        merge_lora(model)
-    save_checkpoint(model, parent, final, provenance)
+
+def _write_adapter(
+    learner: Learner, masters: Mapping[str, Tensor], out: Path
+) -> dict[str, "BaseTunerLayer"]:
+    """Write the adapter alone; its layers, by the disk names of the weights beneath."""
+    from peft.tuners.tuners_utils import BaseTunerLayer  # peft is imported only where it is used
+
+    from neva.model.adapter import save_adapter
+
+    model = _with_masters(learner, masters)
+    save_adapter(model, out)
+    layers = ((n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer))
+    return {disk_name(f"{name}.weight"): layer for name, layer in layers}
+
+
+class Made(Mapping[str, Tensor]):
+    """The tensors that a run made, by disk name, each put together when it is asked for.
+
+    What learned comes from its float32 master, what is frozen has the parent's own bits, and an
+    adapter's sum is made in float32: the writer rounds once, to the parent's dtype.
+    """
+
+    def __init__(
+        self,
+        parent: Checkpoint,
+        masters: Mapping[str, Tensor],
+        tied: Mapping[str, str],
+        adapters: Mapping[str, "BaseTunerLayer"],
+    ) -> None:
+        self.frozen, self.masters = read_tensors(parent), masters
+        self.tied, self.adapters = tied, adapters
+
+    def __getitem__(self, name: str) -> Tensor:
+        master = self.masters.get(self.tied.get(name, name))
+        if master is not None:
+            return master
+        frozen = as_tensor(self.frozen[name])
+        if name not in self.adapters:
+            return frozen
+        delta: Tensor = self.adapters[name].get_delta_weight("default")
+        return frozen.float() + delta.detach().cpu()
+
+    def __iter__(self) -> Iterator[str]:
+        whole = (name for name in self.masters if ".lora_" not in name)
+        return iter(dict.fromkeys((*self.frozen, *whole)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _tied(model: LlavaForConditionalGeneration) -> dict[str, str]:
+    """Disk names of parameters that are another's: name -> the name under which it learns."""
+    first = {id(one): disk_name(name) for name, one in model.named_parameters()}
+    every = model.named_parameters(remove_duplicate=False)
+    return {disk_name(name): first[id(one)] for name, one in every}
 
 
 @torch.no_grad()
-def _exact(
-    learner: Learner, masters: Mapping[str, Tensor], again: bool
-) -> LlavaForConditionalGeneration:
-    """A model with the masters and, of what is frozen, the parent's own numbers.
-
-    In float32, so that nothing is rounded twice: the writer rounds to the parent's dtype, and what
-    was frozen comes out bit for bit as it was. It is the learner's own model, unless that is in
-    pieces, in 4 bits, or used up.
-    """
-    model, recipe = learner.model, learner.recipe
-    if again or learner.grid.divided or recipe.qlora:
-        model = load_model(learner.parent, "cpu", torch.float32)
-        if recipe.lora:
-            add_recipes_lora(model, recipe)
-    model.float()
-    parents = read_tensors(learner.parent)
+def _with_masters(learner: Learner, masters: Mapping[str, Tensor]) -> LlavaForConditionalGeneration:
+    """A model whose adapter and projector are exact: the learner's, where it is whole."""
+    model = learner.model
+    if learner.grid.divided:
+        model = load_model(learner.parent, "cpu", without=["vision"])
+        add_recipes_lora(model, learner.recipe)
+    model.model.multi_modal_projector.float()
     for name, parameter in model.named_parameters():
         disk = disk_name(name)
         if disk in masters:
-            parameter.copy_(masters[disk])
-        else:
-            parameter.copy_(as_tensor(parents[disk.replace(".base_layer.", ".")]))
+            parameter.data = masters[disk]
+        elif disk.startswith(PROJECTOR):
+            parameter.data = as_tensor(read_tensors(learner.parent)[disk]).float()
     return model
 
 

@@ -26,7 +26,7 @@ from neva.train.recipe import Recipe
 from neva.train.sharding import IDLE, Grid, Whole, shard
 from neva.train.tensor_parallel import parallelise
 
-PIECE = 640  # tokens; longer products are no faster on a CPU
+PIECE = 640  # tokens that go through the model at once on a CPU, where more are hardly faster
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,7 @@ class Learner:
         if self.grid.divided:
             yield from self._even(rows)
             return
-        # The gradients of a whole LM are a pass over memory for every piece: then rows stay long.
-        cut = self.ranks.device == "cpu" and (self.recipe.stage == "pretrain" or self.recipe.lora)
-        image = self.model.config.image_token_id
+        cut, image = self.ranks.device == "cpu", self.model.config.image_token_id
         for row in rows:
             yield from pieces(row, PIECE, image) if cut else [row]
 

@@ -22,11 +22,11 @@ from neva.train.feed import Feed
 from neva.train.finish import draw, write_final
 from neva.train.folder import RunFolder, check_free, claim
 from neva.train.job import Run, Tally
-from neva.train.learner import Learner
+from neva.train.learner import Learner, dtype_of
 from neva.train.meter import Meter
 from neva.train.metrics import MetricsLog, environment, peak_memory
 from neva.train.peak import Peak, find_peak
-from neva.train.probe import Probe, add_answers, begin_sheet, calm
+from neva.train.probe import Probe, add_answers, begin_sheet, calm, look_up
 from neva.train.progress import RunProgress
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
@@ -36,6 +36,7 @@ from neva.train.schedule import rate, total_steps
 from neva.train.state import Saved, Snapshot, newest, random_state, restore_random_state
 from neva.train.stopper import Stopper
 from neva.train.summary import Summary, finished
+from neva.train.tower import Tower
 from neva.train.trackers import close_all, names_in, open_trackers
 from neva.train.watch import check_first, report
 
@@ -97,12 +98,14 @@ def _open(
     ranks: Ranks,
     questions: Path | None,
 ) -> Run:
-    """Load the model, claim the folder, and go to where the run was."""
-    learner = Learner(parent, recipe, ranks)
+    """Cache what is to be cached, load the model, claim the folder, go to where the run was."""
     total, done = total_steps(feed.samples, recipe), before.step if before else 0
     progress = RunProgress(recipe.stage, total, done, shown=ranks.first)
-    feed.attach(learner.model, progress.say, ranks)
-    probe = Probe(questions, learner, feed, feed.images) if questions else None
+    asked = look_up(questions, feed) if questions else []
+    shown = [name for one in asked for name in one.question.images]
+    feed.attach(Tower(parent, ranks.device, dtype_of(recipe)), progress.say, ranks, shown)
+    learner = Learner(parent, recipe, ranks, tower=not recipe.feature_cache)
+    probe = Probe(asked, learner, feed) if questions else None
     log, peak, trackers = None, None, []
     if ranks.first:
         folder = claim(out, recipe, _inputs(parent, feed))
@@ -164,9 +167,9 @@ def _stopped(job: Run, stopper: Stopper) -> bool:
 
 def validate(job: Run) -> None:
     """The loss of the held-out records, into the metrics."""
-    rows, tally = job.feed.held_out(), job.tally
+    tally = job.tally
     with calm(job.learner.model):
-        total, count = job.learner.judge(rows)
+        total, count = job.learner.judge(job.feed.held_out())
     if not count:
         return
     loss = tally.validation_loss = total / count
@@ -272,7 +275,7 @@ def _write(job: Run, masters: Mapping[str, Tensor]) -> Path | None:
         return None
     job.progress.say(f"writing {folder.best}, of step {tally.best_step}")
     beside = folder.path / "best-adapter"
-    write_final(job.learner, better, job.feed, folder.best, beside, again=True)
+    write_final(job.learner, better, job.feed, folder.best, beside)
     return folder.best
 
 

@@ -55,9 +55,10 @@ class MasterAdamW:
         self._adam = torch.optim.AdamW(
             self._groups(recipe), betas=(recipe.beta1, recipe.beta2), eps=1e-8, fused=True
         )
+        room = _room(self.masters) if not sharded else {}
         for name, parameter in self.parameters.items() if not sharded else ():
             parameter.data = parameter.data.to(dtype or parameter.dtype)
-            collect = self._collector(self.masters[name])
+            collect = self._collector(self.masters[name], room.get(name))
             parameter.register_post_accumulate_grad_hook(collect)  # type: ignore[no-untyped-call]
 
     def _groups(self, recipe: Recipe) -> list[dict[str, object]]:
@@ -76,14 +77,16 @@ class MasterAdamW:
         ]
 
     @staticmethod
-    def _collector(master: nn.Parameter) -> Callable[[Tensor], None]:
-        """A hook that moves a fresh gradient into the master's float32 sum."""
+    def _collector(master: nn.Parameter, room: Tensor | None) -> Callable[[Tensor], None]:
+        """A hook that moves a fresh gradient into the master's float32 sum, in `room` if given."""
 
         def collect(parameter: Tensor) -> None:
             if parameter.grad is None:
                 return
             fresh = local(parameter.grad)
-            if master.grad is None:
+            if master.grad is None and room is not None:
+                master.grad = room.copy_(fresh)
+            elif master.grad is None:
                 master.grad = fresh.to(torch.float32, copy=True)
             else:
                 master.grad.add_(fresh)
@@ -188,3 +191,18 @@ class MasterAdamW:
         """Free moments and gradients; the masters stay. The end of learning."""
         self._adam.state.clear()
         self.drop_gradients()
+
+
+def _room(masters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """On a CPU a place for every gradient, in one block that stays from step to step.
+
+    Freed and taken anew they would stand between activations, and the heap would grow by holes.
+    """
+    if any(master.device.type != "cpu" for master in masters.values()):
+        return {}
+    sizes = [master.numel() for master in masters.values()]
+    parts = torch.split(torch.empty(sum(sizes), dtype=torch.float32), sizes)
+    return {
+        name: part.view(master.shape)
+        for (name, master), part in zip(masters.items(), parts, strict=True)
+    }

@@ -6,6 +6,7 @@ of several. That is what the CPU reaches in practice, so a CPU's MFU is higher t
 theoretical peak would be.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,23 +16,34 @@ import torch
 
 from neva.train.recipe import Precision
 
-# (part of torch's name for the device, FLOP/s in bfloat16, in float32, data sheet).
-# The first that fits counts: longer names come first. float32 is not TF32: a run does not use it.
+# (words of torch's name for the device, FLOP/s in bfloat16, in float32, data sheet).
+# The first whose words are all in the name counts. float32 is not TF32: a run does not use it.
 GPUS: tuple[tuple[str, float, float, str], ...] = (
+    ("GB300", 2500e12, 80e12, "NVIDIA GB300 NVL72"),
+    ("B300", 2250e12, 75e12, "NVIDIA HGX B300"),
+    ("GB200", 2500e12, 80e12, "NVIDIA GB200 NVL72"),
     ("B200", 2250e12, 75e12, "NVIDIA HGX B200"),
     ("GH200", 989.4e12, 66.9e12, "NVIDIA GH200"),
+    ("H200 NVL", 835.5e12, 60e12, "NVIDIA H200 NVL"),
     ("H200", 989.4e12, 66.9e12, "NVIDIA H200 SXM"),
     ("H100 NVL", 835.5e12, 60e12, "NVIDIA H100 NVL"),
-    ("H100 PCIe", 756e12, 51e12, "NVIDIA H100 PCIe"),
+    ("H100 PCIe", 756.5e12, 51.2e12, "NVIDIA H100 PCIe"),
     ("H100", 989.4e12, 66.9e12, "NVIDIA H100 SXM"),
     ("A100", 312e12, 19.5e12, "NVIDIA A100"),
+    ("A40", 149.7e12, 37.4e12, "NVIDIA A40"),
     ("A30", 165e12, 10.3e12, "NVIDIA A30"),
+    ("A10", 125e12, 31.2e12, "NVIDIA A10"),
     ("L40S", 362e12, 91.6e12, "NVIDIA L40S"),
     ("L40", 181e12, 90.5e12, "NVIDIA L40"),
     ("L4", 121e12, 30.3e12, "NVIDIA L4"),
+    ("RTX 6000 Ada", 364.2e12, 91.1e12, "NVIDIA RTX 6000 Ada"),
+    ("RTX A6000", 154.8e12, 38.7e12, "NVIDIA RTX A6000"),
+    ("RTX 5090", 209.5e12, 104.8e12, "NVIDIA RTX Blackwell whitepaper, accumulating in float32"),
     ("RTX 4090", 165.2e12, 82.6e12, "NVIDIA Ada whitepaper, accumulating in float32"),
     ("RTX 3090", 71e12, 35.6e12, "NVIDIA GA102 whitepaper, accumulating in float32"),
 )
+# Devices that share a name with a larger one: a part of it, another chip, another clock.
+OTHERS = ("MIG", "Laptop", "Ti", "D")
 SIDE = 1024  # of the measured products: past a CPU's caches, and done in a blink
 SECONDS = 0.3
 
@@ -70,9 +82,12 @@ def find_peak(precision: Precision, known: Mapping[str, Any] | None = None) -> P
 
 
 def gpu_peak(name: str, precision: Precision) -> Peak | None:
-    """The table's entry for a device that torch calls `name`."""
+    """The table's entry for a device that torch calls `name`; None where that is not certain."""
+    words = set(re.split(r"[\s/-]+", name))
+    if words & set(OTHERS):
+        return None
     for part, half, single, source in GPUS:
-        if part in name:
+        if words >= set(part.split()):
             flops = half if precision == "bf16" else single
             return Peak(flops, name, precision, 0, f"data sheet of {source}, dense")
     return None

@@ -103,6 +103,7 @@ def activations(shape: Shape, recipe: Recipe, tensor: int = 1) -> float:
 def memory(shape: Shape, recipe: Recipe, shards: int = 1, tensor: int = 1) -> Memory:
     """Bytes on each device of a grid, as `neva.train.sharding` divides a model.
 
+    CLIP is there where it looks at images in every step, not where its features are cached.
     FSDP keeps what learns in float32 without a second copy, all but CLIP in `shards` pieces, and
     has two layers, embedding, head and projector whole while it computes, with the gradients of
     one layer and of those. Tensor parallelism cuts the layers only.
@@ -115,7 +116,8 @@ def memory(shape: Shape, recipe: Recipe, shards: int = 1, tensor: int = 1) -> Me
     in_layer = layer if full else adapter / lm.layers  # of an adapter not all is cut
     learned = lm.layers * in_layer + (outer if full else shape.projector_parameters)
     held = (lm.layers * layer * (QUANTISED / size if recipe.qlora else 1) + outer + adapter) * size
-    passing, whole = 0.0, float(shape.vision.parameters * size)
+    tower = 0 if recipe.feature_cache else shape.vision.parameters
+    passing, whole = 0.0, float(tower * size)
     if shards > 1:
         held -= learned * size  # its masters are all there is of it
         whole += (2 * layer + outer) * size

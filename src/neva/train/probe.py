@@ -1,8 +1,8 @@
 """A small set of questions, answered greedily while a run goes on, to see what it has learned.
 
-With the weights as they are, through the model that trains; every rank answers the same questions
-at the same time, because a divided model needs all of them. Nothing here draws a random number, so
-a run with a probe learns what it learns without one. Answers and thumbnails stay in RUN/probe.
+With the weights as they are, through the model that trains, about images in the places that the run
+learns from. Nothing here draws a random number, so a run with a probe learns what it learns without
+one. Answers and thumbnails stay in RUN/probe.
 """
 
 import json
@@ -17,9 +17,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import DynamicCache, LlavaForConditionalGeneration
 
+from neva.data.batch import Picture
 from neva.errors import DataError, ImageError
-from neva.images import read_image
-from neva.images.image import RGBImage
+from neva.images import RGBImage
+from neva.model.arrays import as_tensor
 from neva.model.features import image_features
 from neva.prompts import Encoded, ask, encode, stop_ids
 from neva.train.folder import RunFolder
@@ -35,35 +36,67 @@ MOST_LIVE_IMAGES = 8  # through CLIP at once
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A question and its pictures as they are stored, read before anything else is loaded."""
+
+    question: Question
+    pictures: tuple[RGBImage, ...]
+
+    def squeezed(self, number: int) -> list[tuple[str, Image.Image]]:
+        """Thumbnails by the names of their files."""
+        found = []
+        for place, picture in enumerate(self.pictures):
+            small = Image.fromarray(picture.array)
+            small.thumbnail((THUMBNAIL, THUMBNAIL))
+            found.append((f"{number}-{place}.jpg", small))
+        return found
+
+
+def look_up(path: Path, feed: "Feed") -> list[Asked]:
+    """The questions of a file, their images out of the run's own stores. DataError."""
+    found = []
+    for question in read_questions(path):
+        try:
+            pictures = tuple(feed.store_of(name).read(name) for name in question.images)
+        except ImageError as error:
+            raise DataError(f"{path}, question {question.text[:60]!r}: {error}") from None
+        found.append(Asked(question, pictures))
+    return found
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A question made ready: its tokens, and the frozen features (N, P, Dv) of its images."""
 
-    question: Question
     encoded: Encoded
     features: Tensor | None
 
 
 class Probe:
-    """Opened once, before the first step, so that a bad file does not end a run hours in."""
+    """Opened once, before the first step, so that a bad file does not end a run hours in.
 
-    def __init__(self, path: Path, learner: Learner, feed: "Feed", images: Path | None) -> None:
-        """DataError or ImageError for whatever cannot be asked."""
-        self._learner, self._template = learner, feed.template
-        questions = read_questions(path)
-        self.pictures = [_look(question, images, path) for question in questions]
+    Where every rank has the whole model they share the questions; else all of them ask each.
+    """
+
+    def __init__(self, asked: Sequence[Asked], learner: Learner, feed: "Feed") -> None:
+        """`feed` is attached. DataError for whatever cannot be asked."""
+        self._learner, self._template, self.asked = learner, feed.template, asked
+        ranks = learner.ranks
+        share = slice(None) if learner.grid.divided else slice(ranks.rank, None, ranks.world)
+        encoded = [self._encode(one.question) for one in asked]
         self._prompts = [
-            self._prompt(question, pictures)
-            for question, pictures in zip(questions, self.pictures, strict=True)
+            Prompt(words, self._features([feed.picture(name) for name in one.question.images]))
+            for one, words in list(zip(asked, encoded, strict=True))[share]
         ]
 
     @property
     def questions(self) -> list[Question]:
         """What is asked, in the file's order."""
-        return [prompt.question for prompt in self._prompts]
+        return [one.question for one in self.asked]
 
-    def _prompt(self, question: Question, pictures: Sequence[RGBImage]) -> Prompt:
+    def _encode(self, question: Question) -> Encoded:
         parent = self._learner.parent
-        conversation = ask(question.text, len(pictures))
+        conversation = ask(question.text, len(question.images))
         encoded = encode(
             conversation, self._template, parent.tokenizer, parent.image_token_id,
             parent.image_tokens, answer=True,
@@ -74,21 +107,29 @@ class Probe:
                 f"an answer of {MAX_TOKENS} it must fit the model's {parent.context}, and not be "
                 "empty: shorten it or leave it out."
             )
-        return Prompt(question, encoded, self._features(pictures))
+        return encoded
 
-    def _features(self, pictures: Sequence[RGBImage]) -> Tensor | None:
-        """(N, P, Dv) on the CPU, by the frozen tower."""
-        if not pictures:
-            return None
-        learner, pixels = self._learner, self._learner.parent.pixels
-        squares = [torch.from_numpy(pixels.square(picture).copy()) for picture in pictures]
+    def _features(self, pictures: Sequence[Picture]) -> Tensor | None:
+        """(N, P, Dv) on the CPU, out of the cache or by the frozen tower."""
+        cached = [as_tensor(one.features) for one in pictures if one.features is not None]
+        squares = [torch.from_numpy(one.square) for one in pictures if one.square is not None]
+        if cached or not squares:
+            return torch.stack(cached) if cached else None
+        learner = self._learner
         parts = torch.split(torch.stack(squares), MOST_LIVE_IMAGES)
+        pixels = learner.parent.pixels
         return torch.cat([image_features(learner.model, part, pixels).cpu() for part in parts])
 
     def answers(self) -> list[str]:
         """Every question's greedy answer with the weights as they are. All ranks must ask."""
         with calm(self._learner.model), torch.no_grad():
-            return [self._answer(prompt) for prompt in self._prompts]
+            mine = [self._answer(prompt) for prompt in self._prompts]
+        if self._learner.grid.divided:
+            return mine
+        answers = [""] * len(self.asked)
+        for rank, said in enumerate(self._learner.ranks.gather(mine)):
+            answers[rank :: self._learner.ranks.world] = said
+        return answers
 
     def _answer(self, prompt: Prompt) -> str:
         parent = self._learner.parent
@@ -155,29 +196,16 @@ def calm(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _look(question: Question, images: Path | None, path: Path) -> list[RGBImage]:
-    if question.images and images is None:
-        raise DataError(f"{path}: a question has an image; give their folder with --images.")
-    try:
-        return [read_image((images or Path()) / name) for name in question.images]
-    except ImageError as error:
-        raise DataError(f"{path}, question {question.text[:60]!r}: {error}") from None
-
-
 def begin_sheet(folder: RunFolder, probe: Probe, done: int) -> None:
     """Questions and thumbnails in RUN/probe; answers of steps after `done` are forgotten."""
     folder.probe.mkdir(exist_ok=True)
     kept = [line for line in _lines(folder) if line["step"] <= done]
     entries: list[dict[str, Any]] = []
-    for number, (question, pictures) in enumerate(
-        zip(probe.questions, probe.pictures, strict=True), 1
-    ):
-        files = [f"{number}-{i}.jpg" for i in range(len(pictures))]
-        for picture, file in zip(pictures, files, strict=True):
-            small = Image.fromarray(picture.array)
-            small.thumbnail((THUMBNAIL, THUMBNAIL))
+    for number, one in enumerate(probe.asked, 1):
+        thumbnails = one.squeezed(number)
+        for file, small in thumbnails:
             small.save(folder.probe / file, "JPEG", quality=85)
-        entries.append({**vars(question), "thumbnails": files})
+        entries.append({**vars(one.question), "thumbnails": [file for file, _ in thumbnails]})
     folder.write("probe/questions.json", {"questions": entries})
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
     (folder.probe / "answers.jsonl").write_text(text, encoding="utf-8")

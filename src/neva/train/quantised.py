@@ -18,11 +18,14 @@ KEPT = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
 
 
 def load_quantised(
-    parent: Checkpoint, device: str, dtype: torch.dtype
+    parent: Checkpoint, device: str, dtype: torch.dtype, tower: bool = True
 ) -> LlavaForConditionalGeneration:
     """The parent's model to learn an adapter on; NevaError without CUDA or bitsandbytes."""
     check_able(device)
-    return quantised(parent, device, dtype)
+    model = quantised(parent, device, dtype)
+    if not tower:
+        model.model.vision_tower = None
+    return model
 
 
 def quantised(parent: Checkpoint, device: str, dtype: torch.dtype) -> LlavaForConditionalGeneration:

@@ -10,10 +10,13 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 # The first rank may fill a feature cache or write a large checkpoint while the others wait; what
 # the model computes keeps torch's own, much shorter limit, so that a hang is noticed.
@@ -101,6 +104,14 @@ class Ranks:
         everyone = [torch.empty_like(state) for _ in range(self.world)]
         dist.all_gather(everyone, state, group=self.patient)
         return everyone
+
+    def gather(self, mine: T) -> list[T]:
+        """What every rank brings, in the order of ranks; small and plain, for waiting long."""
+        if self.world == 1:
+            return [mine]
+        everyone: list[T | None] = [None] * self.world
+        dist.all_gather_object(everyone, mine, group=self.patient)
+        return cast(list[T], everyone)
 
     def leave(self) -> None:
         """Leave the group."""

@@ -120,8 +120,9 @@ def shard(whole: Whole, grid: Grid, mesh: DeviceMesh, recipe: Recipe, device: st
         cast_forward_inputs=False,
     )
     plane = mesh["copies", "shards"] if grid.copies > 1 else mesh["shards"]
-    model.model.vision_tower.to(device)
-    tower = set(model.model.vision_tower.parameters())
+    tower: set[nn.Parameter] = set()
+    if model.model.vision_tower is not None:  # None: a run over cached features
+        tower = set(model.model.vision_tower.to(device).parameters())
     for layer in decoder_layers(model):
         _keep_masters(layer)
         fully_shard(layer, mesh=plane, mp_policy=policy)
