@@ -144,7 +144,7 @@ def texts(record: Mapping[str, Any]) -> str:
         form = ".3f" if name.startswith("nats") else ".1f"
         label = f"prompts, % right{name.removeprefix('accuracy').replace('.', ', ')}"
         called = name if name.startswith("nats") else label
-        lines.append([called.replace(").", "), "), f"{before[name]:{form}}", f"{after:{form}}"])
+        lines.append([called, f"{before[name]:{form}}", f"{after:{form}}"])
     return table(("text alone", "base LM", "neva-nano"), lines)
 
 

@@ -106,7 +106,7 @@ def likelihood(checkpoint: Checkpoint, limit: int | None) -> dict[str, float]:
     with torch.inference_mode():
         for kind, row in rows(checkpoint, texts(limit)):
             loss, count = packed_forward(model, packed(row), checkpoint.pixels)
-            for name in (NATS, f"{NATS}.{kind}"):
+            for name in (NATS, f"{NATS}, {kind}"):
                 sums[name][0] += float(loss)
                 sums[name][1] += count
     return {name: total / count for name, (total, count) in sums.items()}

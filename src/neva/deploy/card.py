@@ -154,10 +154,13 @@ def data(checkpoint: Checkpoint, notes: Notes) -> str:
     parts = [notes.training] if notes.training else []
     parts += [f"### {stage} data set\n\n{told}" for stage, told in stages.items() if told]
     parts += ["### Data sets on record"] if any(stages.values()) else []
+    if terms := checkpoint.provenance.non_commercial:
+        parts.append(f"**{terms}**")
     if used:
-        header = ("data set", "version", "licence", "samples", "skipped", "sha256")
+        header = ("data set", "version", "licence", "samples", "seen", "skipped", "sha256")
         lines = [
-            (one.name, one.version, one.licence or UNSAID, f"{one.samples:,}", one.skipped,
+            (one.name, one.version, one.licence or UNSAID, f"{one.samples:,}",
+             f"{one.seen:,}" if one.seen else "", one.skipped,
              f"`{one.sha256[:16]}`" if one.sha256 else "")
             for one in used
         ]  # fmt: skip
@@ -192,7 +195,9 @@ def evaluation(
 def one_result(result: Mapping[str, Any]) -> str:
     """One task's figures."""
     asked, beside = result["asked"], result.get("beside", {})
-    sources = [result["metrics"], *beside.values(), result["floor"]]
+    guess = {"no model": result["floor"]} if result["floor"] else {}
+    columns = {**beside, **guess}
+    sources = [result["metrics"], *columns.values()]
     lines = [
         (counted(name, result["metrics"]),
          *(f"{one[name]:.2f}" if name in one else "" for one in sources))
@@ -205,7 +210,7 @@ def one_result(result: Mapping[str, Any]) -> str:
         f"`{asked['suffix']!r}`, {asked['engine']} {asked['precision']}; 95% interval of the mean "
         f"credit {low:.1f} to {high:.1f}."
     )
-    header = ("figure", "score", *beside, "no model")
+    header = ("figure", "score", *columns)
     return f"### {result['task']}\n\n{how}\n\n{table(header, lines)}"
 
 
@@ -246,13 +251,7 @@ def told(
             "Is there provenance for all data sets used in training":
                 "Yes, see training data" if used else "No",
         }  # fmt: skip
-    bound = [one.name for one in used if restricted(one.licence)]
+    bound = [one.name for one in used if one.non_commercial]
     if title == "Safety & Security" and bound:
         return {"Non-commercial training data": ", ".join(bound)}
     return {}
-
-
-def restricted(licence: str) -> bool:
-    """Whether a licence's name says that it forbids commercial use."""
-    words = licence.lower().replace("-", " ").replace("_", " ").split()
-    return "nc" in words or "noncommercial" in words or "non commercial" in " ".join(words)
