@@ -140,7 +140,9 @@ def test_what_expires_is_gone_everywhere(house_of: Callable[..., House], tmp_pat
     said = house.client.post(RESPONSES, json={"input": "Hi", "previous_response_id": name})
     assert said.status_code == 404
     assert neva("conversations", "list", data=tmp_path).stdout == "nothing is stored\n"
-    assert neva("conversations", "export", "local", data=tmp_path).stdout == ""
+    exported = neva("conversations", "export", "local", data=tmp_path)
+    assert (exported.returncode, exported.stdout) == (1, "")
+    assert exported.stderr.startswith("neva: nothing of local is stored")
     assert on_disk(folder, SECRET)
     house_of(Settings(data=folder), EchoEngine())  # a server that starts, and every ten minutes
     assert wait_until(lambda: not on_disk(folder, SECRET))

@@ -3,15 +3,13 @@
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from neva.commands.serve import data_folder
 from neva.errors import NevaError
@@ -29,7 +27,9 @@ class Action(StrEnum):
     delete = "delete"
 
 
-Data = Annotated[Path | None, typer.Option(help="The server's folder [default: as neva serve].")]
+Data = Annotated[
+    Path | None, typer.Option(help="The server's folder.", show_default="as in neva serve")
+]
 StoreUrl = Annotated[
     str | None, typer.Option(help="The server's PostgreSQL URL, as in neva serve.")
 ]
@@ -47,8 +47,7 @@ def conversations(
 ) -> None:
     """List, export or delete what a server has stored; a running server may go on.
 
-    Exported are JSON lines on stdout: of each response input and response, of each uploaded file
-    its data and its bytes in base64. Deleted are the responses and the files.
+    Exported are JSON lines: responses with their input, then uploaded files. Deleted are both.
     """
     file = (data or data_folder()) / "responses.sqlite"
     if store is None and not file.exists():
@@ -60,23 +59,33 @@ def conversations(
             return
         if not owner:
             raise NevaError("say whose conversations; `neva conversations list` shows the names")
-        if action is Action.export:
-            for line in exported(kept, files, owner):
-                typer.echo(json.dumps(line))
-            return
-        responses, pictures = kept.delete_all(owner), files.delete_all(owner)
-    if not responses and not pictures:
-        raise NevaError(f"nothing of {owner} is stored; `neva conversations list` shows the names")
-    typer.echo(f"deleted {counted(responses, 'response')} and {counted(pictures, 'file')}")
+        act = export if action is Action.export else delete
+        if not act(kept, files, owner):
+            raise NevaError(
+                f"nothing of {owner} is stored; `neva conversations list` shows the names"
+            )
 
 
-def exported(kept: Store, files: FileStore, owner: str) -> Iterator[dict[str, Any]]:
-    """All of an owner's, oldest first."""
+def export(kept: Store, files: FileStore, owner: str) -> bool:
+    """Print all of an owner's, oldest first; whether there was anything."""
+    lines = 0
     for one in kept.export(owner):
-        yield {"input": one.said, "response": one.answer}
+        typer.echo(json.dumps({"input": one.said, "response": one.answer}))
+        lines += 1
     for file in reversed(files.of(owner)):
         data = base64.b64encode(files.data(owner, file.id)).decode("ascii")
-        yield {"file": file.as_dict(), "data": data}
+        typer.echo(json.dumps({"file": file.as_dict(), "data": data}))
+        lines += 1
+    return lines > 0
+
+
+def delete(kept: Store, files: FileStore, owner: str) -> bool:
+    """Forget all of an owner's; whether there was anything."""
+    responses, pictures = kept.delete_all(owner), files.delete_all(owner)
+    if not responses and not pictures:
+        return False
+    typer.echo(f"deleted {counted(responses, 'response')} and {counted(pictures, 'file')}")
+    return True
 
 
 def show(held: list[Holding], files: dict[str, int], as_json: bool) -> None:
@@ -92,13 +101,21 @@ def show(held: list[Holding], files: dict[str, int], as_json: bool) -> None:
     if not every:
         typer.echo("nothing is stored")
         return
-    table = Table("owner", box=None, pad_edge=False)
-    for column in ("conversations", "responses", "files", "last answer", "first to expire"):
-        table.add_column(column, justify="right")
+    head = ("owner", "conversations", "responses", "files", "last answer", "first to expire")
+    rows: list[tuple[str, ...]] = [head]
     for one in every:
-        counts = (one.threads, one.responses, files.get(one.owner, 0))
-        table.add_row(one.owner, *map(str, counts), moment(one.latest), moment(one.expires))
-    Console(highlight=False, soft_wrap=True).print(table)
+        counts = map(str, (one.threads, one.responses, files.get(one.owner, 0)))
+        rows.append((one.owner, *counts, moment(one.latest), moment(one.expires)))
+    for line in aligned(rows):
+        typer.echo(line)
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Lines with the first column to the left and the others to the right, nothing cut off."""
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for name, *cells in rows:
+        right = (cell.rjust(width) for cell, width in zip(cells, others, strict=True))
+        yield "  ".join((name.ljust(first), *right))
 
 
 def moment(seconds: float) -> str:

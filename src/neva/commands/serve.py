@@ -81,7 +81,9 @@ Running = Annotated[int, typer.Option(min=1, help="Answers in the engine at once
 Waiting = Annotated[int, typer.Option(min=0, help="Answers waiting; more get 429.")]
 Folder = Annotated[
     Path | None,
-    typer.Option(help="Folder of stored responses, files, assets [default: ~/.local/share/neva]"),
+    typer.Option(
+        help="Folder of stored responses, files, assets.", show_default="~/.local/share/neva"
+    ),
 ]
 StoreUrl = Annotated[
     str | None,
