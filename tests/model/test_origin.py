@@ -13,6 +13,8 @@ from neva.model.provenance import read_provenance
     [
         ("CC-BY-NC-4.0", True),
         ("cc by-nc-sa 4.0", True),
+        ("CC_BY_NC_4.0", True),
+        ("non_commercial", True),
         ("Attribution-NonCommercial 4.0", True),
         ("for non commercial use", True),
         ("Research use only", True),

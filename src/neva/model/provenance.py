@@ -17,7 +17,8 @@ FORMAT = 1
 
 # CC-BY-NC-4.0, "non-commercial", "NonCommercial use only", "for research use only", ...
 NON_COMMERCIAL = re.compile(
-    r"\bNC\b|non[\s-]*commercial|research[\w\s-]*only|academic[\w\s-]*only", re.IGNORECASE
+    r"(?<![A-Z])NC(?![A-Z])|non[\s_-]*commercial|research[\w\s-]*only|academic[\w\s-]*only",
+    re.IGNORECASE,
 )
 
 Stage = Literal["composed", "pretrained", "finetuned", "foreign"]
