@@ -5,11 +5,11 @@
     python -m zoo.evidence --only openmoji       # one task of it
     python -m zoo.evidence --tables              # write pages again from the results that are there
 
-Every evaluation with its pictures, without them and with another's; the text-only check;
-photographs; speed. Then the confusion tables, the contact sheets, the model card, the page of all
-figures, and the tables between `<!-- evidence: NAME -->` marks in README.md and zoo/README.md. A
-result of the same weights and limit is kept, a run that was cut off goes on, one of other weights
-is made anew.
+Every evaluation with its pictures, without them and with another's; conversations, reasoning and
+descriptions; photographs; the text-only check; speed. Then the confusion tables, the contact
+sheets, the model card, the page of all figures, and the tables between `<!-- evidence: NAME -->`
+marks in README.md and zoo/README.md. A result of the same weights and limit is kept, a run that
+was cut off goes on, one of other weights is made anew.
 """
 
 from __future__ import annotations

@@ -104,6 +104,8 @@ def shown(value: float | None) -> str:
 
 def others(records: Records) -> Iterator[str]:
     """Tables of what is no benchmark: photographs, silence where it should know, text, speed."""
+    if "dialogues" in records:
+        yield dialogues(records["dialogues"])
     if "photographs" in records:
         yield photographs(records["photographs"])
     known = [name for name in FILES if name in records]
@@ -114,6 +116,21 @@ def others(records: Records) -> Iterator[str]:
         yield texts(records["text-check"])
     if "speed" in records:
         yield speed(records["speed"])
+
+
+def dialogues(record: Mapping[str, Any]) -> str:
+    """Conversations, reasoning and descriptions, by kind of question."""
+    lines = []
+    for name, value in record["metrics"].items():
+        kind = name.partition(".")[2]
+        if name.startswith("accuracy."):
+            count = f"{record['metrics'][f'n.{kind}']:.0f}"
+            lines.append([kind, count, f"{value:.1f}", *(
+                "" if name not in one else f"{one[name]:.1f}"
+                for one in (record["beside"]["shuffled"], record["floor"])
+            )])  # fmt: skip
+    header = ("in conversation", "questions", "right, %", "another's picture", "commonest answer")
+    return table(header, lines)
 
 
 def photographs(record: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from zoo.judged import data_of
 
 TASKS = ("openmoji", "scenes", "stamps", "easy-vqa")
 BASELINES = ("shuffled", "text")
-OTHERS = ("photographs", "text-check", "speed")
+OTHERS = ("dialogues", "photographs", "text-check", "speed")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def trials(plan: Plan) -> Iterator[Trial]:
     for task in TASKS:
         yield evaluation(plan, task, "none", plan.limit)
     work = ("--work", str(plan.work))
+    yield Trial("dialogues", "zoo.dialogues", work, plan.limit)
     yield Trial("photographs", "zoo.photographs", work, plan.limit)
     yield Trial("text-check", "zoo.text_check", (), plan.limit)
     if not plan.limit:

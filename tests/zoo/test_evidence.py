@@ -53,7 +53,7 @@ def test_every_set_is_asked_with_and_without_its_pictures(plan: Plan) -> None:
     names = [trial.name for trial in trials(plan)]
     for task in TASKS:
         assert {task, f"{task}-text", f"{task}-shuffled"} <= set(names)
-    assert {"photographs", "text-check", "speed"} <= set(names)
+    assert {"dialogues", "photographs", "text-check", "speed"} <= set(names)
     assert len(names) == len(set(names))
 
 
@@ -117,7 +117,12 @@ def test_tables_tell_the_results() -> None:
         "speed": {"results": [{"scenario": "new-image", "ttft_ms": {"p50": 81.2},
                                "total_ms": {"p50": 300.4}}]},
     }  # fmt: skip
+    records["dialogues"] = result("dialogues") | {
+        "metrics": {"accuracy": 50.0, "accuracy.capital": 25.0, "n.capital": 4.0},
+        "beside": {"shuffled": {"accuracy.capital": 0.0}},
+    }
     tables = blocks(records)
+    assert "| capital | 4 | 25.0 | 0.0 |  |" in tables["all"]
     line = next(x for x in tables["headline"].splitlines() if "OpenMoji" in x)
     assert line.endswith("| 2 | **12.50** |  | 1.50 (of 1) | 8.00 |")
     assert "| - flags | 1 | 25.00 |" in tables["all"]
