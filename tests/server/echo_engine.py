@@ -158,6 +158,12 @@ class EchoEngine:
             stream.cancel()
 
 
+class KnowingEngine(EchoEngine):
+    """It says that it knew 6 of its 10 prompt tokens, and 1 image."""
+
+    cached = (6, 1)
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
     """Whether `true` becomes true in time."""
     deadline = time.monotonic() + seconds

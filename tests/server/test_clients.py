@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from echo_engine import EchoEngine
+from echo_engine import KnowingEngine
 from environments import python_with, run
 from server_house import CHAT, NVIDIA, data_uri, png, serving
 
@@ -32,7 +32,7 @@ NODE_CLIENTS = ("openai@6.49.0", "node-fetch@3.3.2")
 @pytest.mark.parametrize(("script", "package", "version"), PYTHON_CLIENTS)
 def test_python_client(script: str, package: str, version: str) -> None:
     python = python_with(package, version)
-    with serving(EchoEngine(pause=0.002)) as live:
+    with serving(KnowingEngine(pause=0.002)) as live:
         said = run(python, SCRIPTS / script, live.url, data_uri(png()), version)
     assert said == "fine\n"
 
@@ -43,7 +43,7 @@ def test_node_clients() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     run("npm", "install", "--silent", "--no-save", *NODE_CLIENTS, folder=folder)
     shutil.copy(SCRIPTS / "openai_node.mjs", folder)
-    with serving(EchoEngine(pause=0.002)) as live:
+    with serving(KnowingEngine(pause=0.002)) as live:
         said = run("node", "openai_node.mjs", live.url, data_uri(png()), folder=folder)
     assert said == "fine\n"
 
@@ -52,7 +52,7 @@ def test_node_clients() -> None:
 def test_aiperf(checkpoint: Path, tmp_path: Path, path: str) -> None:
     """NVIDIA's load tool, streaming with pictures; it reads our metrics too."""
     aiperf = python_with("aiperf", "0.13.0").parent / "aiperf"
-    engine = EchoEngine(pause=0.002)
+    engine = KnowingEngine(pause=0.002)
     load = ("--request-count", "6", "--concurrency", "2", "--streaming", "--ui", "none")
     sizes = ("--image-width-mean", "32", "--image-height-mean", "24", "--image-batch-size", "1")
     texts = ("--synthetic-input-tokens-mean", "8", "--tokenizer", checkpoint)

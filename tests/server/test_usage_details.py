@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from echo_engine import EchoEngine
+from echo_engine import KnowingEngine
 from server_house import CHAT, NVIDIA, House
 
 from neva.engine.protocol import Usage
@@ -14,15 +14,9 @@ from neva.server.completion import Tally
 PLAIN = {"prompt_tokens", "completion_tokens", "total_tokens"}
 
 
-class Knowing(EchoEngine):
-    """It says that it knew 6 of its 10 prompt tokens, and 1 image."""
-
-    cached = (6, 1)
-
-
 @pytest.fixture
 def knowing(house_of: Callable[..., House]) -> House:
-    return house_of(engine=Knowing(pause=0.001))
+    return house_of(engine=KnowingEngine(pause=0.001))
 
 
 def events(raw: str) -> list[dict[str, Any]]:

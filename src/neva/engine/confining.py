@@ -16,7 +16,7 @@ SLOW = (
     "the JSON schema takes more than {:g} seconds to prepare: shorten it (fewer and shorter "
     "counted strings and lists)"
 )
-CROWD = 3
+CROWD = 2
 """So many times longer may one wait for other people's schemas."""
 CROWDED = "the engine is preparing other JSON schemas; try again in a moment"
 UNFIT = "the JSON schema cannot be prepared by this engine ({}): simplify it"

@@ -31,7 +31,7 @@ class Setup:
     threads: int | None
     spelled: tuple[bytes, ...] | None = None
     end: int = 0
-    grammar_seconds: float = 20.0
+    grammar_seconds: float = 60.0
 
 
 @dataclass(frozen=True)

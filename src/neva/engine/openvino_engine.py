@@ -58,7 +58,7 @@ class OpenVinoOptions:
     cache_mib: int | None = None
     image_cache_mib: int = 256
     threads: int | None = None
-    grammar_seconds: float = 20.0
+    grammar_seconds: float = 60.0
 
 
 @dataclass

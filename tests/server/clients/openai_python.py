@@ -17,6 +17,7 @@ text = whole.choices[0].message.content
 assert "(8, 6)" in text, text
 assert whole.choices[0].finish_reason == "stop"
 assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+assert whole.usage.prompt_tokens_details.cached_tokens == 6
 
 chunks = list(client.chat.completions.create(model=model, messages=asked, seed=1, stream=True))
 assert "".join(chunk.choices[0].delta.content for chunk in chunks) == text
@@ -67,6 +68,7 @@ said = client.responses.create(
     store=True,
 )
 assert "(8, 6)" in said.output_text, said
+assert said.usage.input_tokens_details.cached_tokens == 6
 more = client.responses.create(model=model, input="And now?", previous_response_id=said.id)
 assert "(8, 6)" in more.output_text and "And now?" in more.output_text
 with client.responses.stream(model=model, input="Hi") as events:
