@@ -38,7 +38,7 @@ def draw(results: Sequence[Result], path: Path) -> bool:
     drawn = [panel for result in results for panel in panels(result)]
     if not drawn:
         return False
-    columns = min(3, len(drawn))
+    columns = min(3 if len(drawn) <= 6 else 4, len(drawn))
     rows = -(-len(drawn) // columns)
     figure = Figure(figsize=(5 * columns, 4.5 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -105,7 +105,8 @@ def heat(title: str, found: Matrix, axes: Any) -> None:
             if count:
                 ink = "white" if shares[y][x] > 0.6 else INK
                 axes.text(x, y, str(count), ha="center", va="center", color=ink, fontsize=8)
-    said = [one if len(one) <= LONG else one[:LONG] + "..." for one in found.said]
+    shown = ["".join(c for c in one if c.isprintable()) for one in found.said]
+    said = [one if len(one) <= LONG else one[:LONG] + "..." for one in shown]
     axes.set_xticks(range(len(said)), said, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(found.truths)), found.truths, fontsize=8)
     axes.set_xlabel("said", color=SOFT)

@@ -1,6 +1,7 @@
 """`zoo.evidence`: what is done is kept, what is of other weights is not; tables tell results."""
 
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,25 @@ def test_a_damaged_result_is_named(plan: Plan) -> None:
     trial = Trial("openmoji", "neva.cli", ())
     with pytest.raises(DataError, match=r"openmoji\.json is not a result"):
         trial.done(plan)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_checkpoint_is_measured_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real commands, on a tiny checkpoint and two questions of easy-VQA."""
+    root = Path(__file__).parents[2]
+    tiny = runpy.run_path(str(root / "tests" / "engine" / "tiny_llava.py"))["write_checkpoint"]
+    monkeypatch.chdir(root)
+    out = tmp_path / "out"
+    words = ["--model", tiny(tmp_path / "tiny"), "--limit", 2, "--only", "easy-vqa"]
+    words += ["--out", out, "--work", tmp_path / "work"]
+    for _ in range(2):  # the second time everything is there
+        assert evidence.main([str(word) for word in words]) == 0
+    assert capsys.readouterr().out.count("there already") == 3
+    made = {path.name for path in out.iterdir()}
+    assert {"easy-vqa.json", "easy-vqa-text.json", "easy-vqa-shuffled.json", "README.md",
+            "card.md", "card.easy-vqa.png", "confusions.md", "confusions.png"} <= made  # fmt: skip
+    assert "| easy-VQA, test split | 2 (part) |" in (out / "README.md").read_text()
+    assert "![Hits and misses of easy-vqa](card.easy-vqa.png)" in (out / "card.md").read_text()
