@@ -217,9 +217,10 @@ class Turns:
     slow: Slow = field(default_factory=Slow)
     begun: list[int] = field(default_factory=list)
     seconds: float = 60.0
+    overtake: float = 60.0
 
     def __post_init__(self) -> None:
-        self.them = Confining(self.slow, self._begin, self.seconds)
+        self.them = Confining(self.slow, self._begin, self.seconds, self.overtake)
 
     def _begin(self, request: Add, _: Any) -> bool:
         self.begun.append(request.key)
@@ -246,6 +247,19 @@ def test_one_compiles_or_one_begins_never_both() -> None:
     assert turns.begun == [1, 3], "known, but b is being compiled"
     assert list(turns.them.heard()) == []
     assert turns.begun == [1, 3, 2, 4] or turns.begun == [1, 3, 4, 2]
+
+
+def test_a_stream_of_known_schemas_does_not_hold_up_a_new_one() -> None:
+    turns = Turns(overtake=-1.0)
+    turns.slow.known.add("a")
+    turns.add(1, "a")
+    turns.add(2, "b")
+    turns.add(3, "a")
+    assert (turns.begun, turns.slow.asked) == ([1], None), "3 must not overtake 2 any more"
+    turns.them.stepped([1], [1])
+    assert turns.slow.asked == "b"
+    assert list(turns.them.heard()) == []
+    assert turns.begun == [1, 2, 3]
 
 
 def test_one_who_left_before_its_first_token_is_not_waited_for() -> None:

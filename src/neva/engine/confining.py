@@ -4,6 +4,7 @@ genai notes the time of every compilation in a list without a lock. So either th
 compiles, or requests with grammars come to their first token: never both at once.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -49,10 +50,17 @@ class Confining:
     """For one thread. `begin` gives a request to the model; whether that worked."""
 
     def __init__(
-        self, grammars: Compiler, begin: Callable[[Add, Images], bool], seconds: float
+        self,
+        grammars: Compiler,
+        begin: Callable[[Add, Images], bool],
+        seconds: float,
+        overtake: float = 1.0,
     ) -> None:
-        """A grammar may take `seconds`."""
+        """A grammar may take `seconds`. One that must be compiled is overtaken by requests whose
+        grammars are known for `overtake` seconds: else a stream of them would hold it up for ever.
+        """
         self._grammars, self._begin, self._seconds = grammars, begin, seconds
+        self._overtake = overtake
         self._waiting: dict[int, _Waiting] = {}
         self._asked = 0.0  # when the compiler began
         self._fresh: set[int] = set()  # with a grammar, and without a token yet
@@ -119,11 +127,14 @@ class Confining:
     def _turn(self) -> None:
         if self._grammars.asked is not None:
             return
+        knows = self._grammars.knows
+        new = [one for one in self._waiting.values() if not knows(one.grammar)]
+        until = new[0].since + self._overtake if new else math.inf
         for key, one in list(self._waiting.items()):
-            if self._grammars.knows(one.grammar):
+            if knows(one.grammar) and one.since <= until:
                 del self._waiting[key]
                 if self._begin(one.request, one.images):
                     self._fresh.add(key)
-        if self._waiting and not self._fresh:
+        if new and not self._fresh:
             self._asked = time.monotonic()
-            self._grammars.compile(next(iter(self._waiting.values())).grammar)
+            self._grammars.compile(new[0].grammar)
