@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+LICENCE = "Apache-2.0, MIT, CC-BY-3.0 and CC-BY-4.0: see the table in zoo/README.md"
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long the learning may take."""
@@ -27,10 +30,11 @@ class Budget:
     """On single drawings."""
     scene_minutes: float = 39.0
     """Then on drawings and scenes, with a schedule of their own."""
-    pretrain_steps: int = 60
-    """Optimiser steps of stage 1; 0 means one pass over the data. The defaults are what the
-    committed version had; more is better."""
-    finetune_steps: int = 850
+    pretrain_steps: int = 40
+    """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
+    finetune_steps: int = 1330
+    """As many as the committed version had, in two rounds on two sets of records: 850, then 480
+    from the first round's adapter (`--lora-from`) on new image tokens."""
     pretrain_batch: int = 32
     finetune_batch: int = 16
     pretrain_rate: float = 3e-4
@@ -95,6 +99,8 @@ def _stage(verb: str, checkpoint: Path, stage: Path, out: Path, *more: str) -> C
             stage / "chat.json",
             "--images",
             stage / "images",
+            "--licence",
+            LICENCE,
         ]
         _neva(*words, "-o", out, *more, *resume)()
 

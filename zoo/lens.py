@@ -1,0 +1,154 @@
+"""Where names are lost: what the image tokens say, beside what the LM says of the same pictures.
+
+    python -m zoo.lens --model zoo/work/finetune/final --count 100 --json zoo/results/lens.json
+
+The lens reads the names off the image tokens as `zoo.words` wrote them, without running the LM: the
+name, of all that were trained, whose words are likeliest. The LM answers "What is this?" greedily.
+Both see unseen views of training drawings and drawings of OpenMoji's dev half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from neva.evaluate.normalise import bare
+from neva.model import Checkpoint
+from neva.model.features import image_features
+from neva.model.load import load_model
+from zoo.augment import compose, load, normalise
+from zoo.clip_data import Sampler, usable
+from zoo.drawings import Gallery, openmoji_half
+from zoo.teacher import on_white
+from zoo.word_views import Bags, bags
+from zoo.words import Words
+
+SHARPNESS = 50.0
+QUESTION = "\nWhat is this?<|im_end|>\n<|im_start|>assistant\n"
+MOST = 12
+SEED = 99
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Normalised pixels ``(N, 3, 96, 96)`` and the true names."""
+
+    pixels: Tensor
+    names: list[str]
+
+
+def trained(sampler: Sampler, count: int) -> Pictures:
+    """New views of emoji and flags that were trained on."""
+    rng = np.random.default_rng(SEED)
+    drawings = sampler.gallery.drawings
+    rows = [i for i, d in enumerate(drawings) if usable(d) and d.kind in ("emoji", "flag")]
+    items = [sampler.art(int(row), rng) for row in rng.choice(rows, count, replace=False)]
+    views = compose(items, load(items, sampler, np.zeros((0,), np.uint8)), rng)
+    return Pictures(normalise(views.images), [item.concept for item in items])
+
+
+def unseen(work: Path, count: int) -> Pictures:
+    """OpenMoji's dev half, cropped, on white."""
+    gallery = Gallery.open(work / "openmoji")
+    dev = [i for i, d in enumerate(gallery.drawings) if openmoji_half(d.codepoint) == "dev"]
+    rows = np.random.default_rng(SEED).choice(dev, min(count, len(dev)), replace=False)
+    pixels = normalise(on_white(gallery.pixels[rows]))
+    return Pictures(pixels, [gallery.drawings[int(i)].concept for i in rows])
+
+
+class Lens:
+    """Names by their words, read off image tokens."""
+
+    def __init__(self, names: list[str], embedding: Tensor, tokenizer: Tokenizer) -> None:
+        self.names = names
+        self.bag: Bags = bags(names, tokenizer)
+        self.words = Words.of(embedding, self.bag, tokenizer)
+
+    def read(self, tokens: Tensor) -> list[str]:
+        """Image tokens ``(N, P, D)`` -> the likeliest name of each picture."""
+        said, _ = self.words.split(tokens)
+        units = F.normalize(said, dim=-1).mean(1)
+        scores = SHARPNESS * units @ F.normalize(self.words.own, dim=-1).T
+        chances = F.log_softmax(scores, -1)
+        entropy = -(self.bag.weights * self.bag.weights.clamp(min=1e-9).log()).sum(1)
+        columns = self.bag.columns.clamp(min=0)
+        fits = (chances[:, columns] * self.bag.weights).sum(-1) + entropy
+        return [self.names[int(row)] for row in fits.argmax(1)]
+
+
+@torch.no_grad()
+def say(model: torch.nn.Module, tokens: Tensor, tokenizer: Tokenizer) -> list[str]:
+    """The LM's greedy answers to "What is this?" for image tokens ``(N, P, D)``."""
+    embed = model.get_input_embeddings()  # type: ignore[operator]
+    ids = [torch.tensor([tokenizer.encode(t, add_special_tokens=False).ids])
+           for t in ("<|im_start|>user\n", QUESTION)]  # fmt: skip
+    before, after = (embed(part).expand(len(tokens), -1, -1) for part in ids)
+    end = tokenizer.token_to_id("<|im_end|>")
+    prompt = torch.cat([before, tokens.to(before.dtype), after], 1)
+    said = torch.empty(len(tokens), 0, dtype=torch.long)
+    past = None
+    for _ in range(MOST):
+        out = model.model.language_model(  # type: ignore[union-attr,operator]
+            inputs_embeds=prompt, past_key_values=past, use_cache=True
+        )
+        past = out.past_key_values
+        best = model.lm_head(out.last_hidden_state[:, -1]).argmax(-1, keepdim=True)  # type: ignore[operator]
+        said, prompt = torch.cat([said, best], 1), embed(best)
+    answers = [row[: row.index(end)] if end in row else row for row in said.tolist()]
+    return [tokenizer.decode(answer) for answer in answers]
+
+
+def measure(checkpoint: Path, work: Path, count: int) -> dict[str, dict[str, float]]:
+    """Shares of exact names, by the lens and by the LM."""
+    parent = Checkpoint.open(checkpoint)
+    model = load_model(parent, "cpu", torch.bfloat16).eval()
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    sampler = Sampler(work)
+    embedding = model.get_input_embeddings().weight.detach()[: parent.image_token_id].float()
+    names = sorted(Counter(d.concept for d in sampler.gallery.drawings if usable(d)))
+    lens = Lens(names, embedding, tokenizer)
+    found = {}
+    for title, pictures in (("trained", trained(sampler, count)), ("unseen", unseen(work, count))):
+        with torch.no_grad():
+            features = image_features(model, pictures.pixels, parent.pixels)
+            tokens = model.model.multi_modal_projector(features.to(torch.bfloat16)).float()
+        readings = {"lens": lens.read(tokens), "lm": say(model, tokens, tokenizer)}
+        found[title] = {
+            who: float(
+                np.mean([bare(a) == bare(b) for a, b in zip(said, pictures.names, strict=True)])
+            )
+            for who, said in readings.items()
+        }
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print and keep the shares."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    parser.add_argument("--model", type=Path, help="default WORK/finetune/final")
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--json", type=Path)
+    o = parser.parse_args(argv)
+    found = measure(o.model or o.work / "finetune" / "final", o.work, o.count)
+    text = json.dumps({"count": o.count, **found}, indent=1)
+    print(text)
+    if o.json:
+        o.json.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
