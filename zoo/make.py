@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-
 LICENCE = "Apache-2.0, MIT, CC-BY-3.0 and CC-BY-4.0: see the table in zoo/README.md"
 
 
