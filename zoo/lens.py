@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +114,7 @@ def measure(checkpoint: Path, work: Path, count: int) -> dict[str, dict[str, flo
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     sampler = Sampler(work)
     embedding = model.get_input_embeddings().weight.detach()[: parent.image_token_id].float()
-    names = sorted(Counter(d.concept for d in sampler.gallery.drawings if usable(d)))
+    names = sorted({d.concept for d in sampler.gallery.drawings if usable(d)})
     lens = Lens(names, embedding, tokenizer)
     found = {}
     for title, pictures in (("trained", trained(sampler, count)), ("unseen", unseen(work, count))):

@@ -50,7 +50,7 @@ class Director:
         drawings = sampler.gallery.drawings
         groups = {c: drawings[rows[0]].group for c, rows in sampler.by_concept.items()}
         self.things = [c for c in sampler.concepts if groups[c] in OBJECT_GROUPS]
-        self.hearts = [c for c in sampler.concepts if drawings_of_heart(c)]
+        self.hearts = [c for c in sampler.concepts if is_heart(c)]
 
     def cast(self, count: int, rng: Rng) -> list[Item]:
         """``count`` objects; one time of three copies of one, alone or beside another."""
@@ -74,7 +74,7 @@ class Director:
         return self.sampler.art(int(rows[int(rng.integers(len(rows)))]), rng)
 
 
-def drawings_of_heart(concept: str) -> bool:
+def is_heart(concept: str) -> bool:
     """``red heart``, ``blue heart`` and so on, which are plain shapes to a person."""
     words = concept.split()
     return len(words) == 2 and words[1] == HEARTS

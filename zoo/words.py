@@ -21,7 +21,6 @@ import argparse
 import math
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,9 +71,6 @@ class WordsRecipe:
     place: float = 0.5
     """How far towards left, right, top and bottom a token at the edge leans, in words' lengths."""
     place_weight: float = 4.0
-    borrow: float = 0.0
-    """Up to how much of the difference between two drawings of another name is added: an artist
-    that was never seen lies further from the mean of a name than those CLIP has learnt by heart."""
     plain_share: float = 0.4
     """How often an icon is drawn, as compared with an emoji."""
     seed: int = 21
@@ -143,24 +139,6 @@ def loss_of(tokens: Tensor, at: Tensor, scale: Tensor, words: Words, bag: Bags, 
     return loss + recipe.place_weight * place
 
 
-def twins_of(lessons: Lessons) -> Tensor:
-    """Pairs of pictures ``(K, 2)`` of one name: each single drawing and the next of its name."""
-    named: dict[str, list[int]] = defaultdict(list)
-    for lesson in lessons.tokens.all(1).nonzero()[:, 0].tolist():
-        named[lessons.words[lesson]].append(int(lessons.picture[lesson]))
-    pairs = [
-        (row, rows[(n + 1) % len(rows)]) for rows in named.values() for n, row in enumerate(rows)
-    ]
-    return torch.tensor([pair for pair in pairs if pair[0] != pair[1]])
-
-
-def borrowed(lessons: Lessons, twins: Tensor, at: Tensor) -> Tensor:
-    """A random share of some pairs' differences at tokens ``at`` ``(B, T)``: ``(B, T, 192)``."""
-    pairs = twins[torch.randint(len(twins), (len(at),))]
-    one, other = (lessons.features[pairs[:, side][:, None], at].float() for side in (0, 1))
-    return torch.rand(len(at), 1, 1) * (one - other)
-
-
 def fit(projector: Projector, lessons: Lessons, bag: Bags, words: Words,
         recipe: WordsRecipe) -> None:  # fmt: skip
     """Teach the projector; lessons are dealt in proportion to their chance."""
@@ -172,7 +150,6 @@ def fit(projector: Projector, lessons: Lessons, bag: Bags, words: Words,
     learning = [*projector.parameters(), scale]
     optimiser = torch.optim.AdamW(learning, recipe.rate, weight_decay=1e-4)
     grid, start = places(), time.monotonic()
-    twins = twins_of(lessons)
     for step in range(recipe.steps):
         cosine = 0.5 + 0.5 * math.cos(math.pi * step / recipe.steps)
         for group in optimiser.param_groups:
@@ -180,8 +157,6 @@ def fit(projector: Projector, lessons: Lessons, bag: Bags, words: Words,
         rows = torch.multinomial(lessons.chance, recipe.batch, replacement=True)
         at = torch.multinomial(lessons.tokens[rows].float(), recipe.tokens, replacement=True)
         seen = lessons.features[lessons.picture[rows][:, None], at].float()
-        if recipe.borrow:
-            seen = seen + recipe.borrow * borrowed(lessons, twins, at)
         with torch.autocast("cpu", torch.bfloat16):
             tokens = projector(seen)
         loss = loss_of(tokens.float(), grid[at], scale, words, bag, rows, recipe)
