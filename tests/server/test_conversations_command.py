@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,9 +12,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from echo_engine import EchoEngine, wait_until
+from real_server import free_port, serving
 from server_house import WEB, House, data_uri, png
 from test_keys import bearer, run
 
@@ -35,34 +34,12 @@ def neva(*words: object, data: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        return int(bound.getsockname()[1])
-
-
 @contextmanager
 def served(checkpoint: Path, data: Path, keys: Path) -> Iterator[tuple[str, Any]]:
     """`neva serve` on the data folder that it takes by itself."""
-    port = free_port()
-    command = [sys.executable, "-m", "neva.cli", "serve", "--model", str(checkpoint)]
-    command += ["--port", str(port), "--precision", "fp32", "--api-key-file", str(keys)]
-    env = {**os.environ, "XDG_DATA_HOME": str(data)}
-    process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-
-    def ready() -> bool:
-        assert process.poll() is None
-        try:
-            return WEB.get(f"{url}/v1/health/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        assert wait_until(ready, 240)
-        yield url, process
-    finally:
-        process.kill()
-        process.wait()
+    told = {"XDG_DATA_HOME": str(data)}
+    with serving(checkpoint, "--api-key-file", str(keys), env=told) as running:
+        yield running
 
 
 def say(url: str, secret: str, said: Any, **more: Any) -> dict[str, Any]:

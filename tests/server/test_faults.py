@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from echo_engine import EchoEngine, wait_until
+from real_server import serving
 from server_house import CHAT, NVIDIA, WEB, Live
 
 from neva.server.settings import Limits, Settings
@@ -90,26 +91,8 @@ def test_a_client_that_stops_reading_is_hung_up_on(live: Make) -> None:
 @contextmanager
 def served(checkpoint: Path, data: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """`neva serve` with a tiny model, ready."""
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port = bound.getsockname()[1]
-    command = [sys.executable, "-m", "neva.cli", "serve", "--model", str(checkpoint)]
-    command += ["--port", str(port), "--precision", "fp32", "--data", str(data), "--log", "json"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-
-    def ready() -> bool:
-        assert process.poll() is None
-        try:
-            return WEB.get(f"{url}/v1/health/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        assert wait_until(ready, 240)
+    with serving(checkpoint, "--data", str(data), "--log", "json") as (url, process):
         yield process, url
-    finally:
-        process.kill()
-        process.wait()
 
 
 def children(pid: int) -> list[int]:
