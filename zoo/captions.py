@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from zoo import vqa
+from zoo.casting import Casting
 from zoo.colours import draw_shape
 from zoo.deck import Deck
 from zoo.drawings import Drawing
@@ -112,8 +113,9 @@ def examples(deck: Deck, plan: CaptionPlan) -> list[Example]:
     """All records of stage 1 in shuffled order; a function of the plan alone."""
     rng = np.random.default_rng(plan.seed)
     out = _art(deck, plan, rng) + _shapes(deck, plan, rng)
+    casting = Casting(deck)
     for _ in range(plan.scenes):
-        picture, scene = compose_scene(deck.cast(int(rng.integers(2, 5)), rng), rng)
+        picture, scene = compose_scene(casting.different(int(rng.integers(2, 5)), rng), rng)
         out.append(_captioned("scene", picture, scene_caption(scene, rng), rng))
     return [out[int(i)] for i in rng.permutation(len(out))]
 

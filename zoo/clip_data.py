@@ -20,6 +20,8 @@ from zoo.drawings import SIZE, Drawing, Gallery
 from zoo.names import says_colour
 
 OWN_SHAPES = 6000
+SHAPES_FILE = "shapes-2.npy"
+"""The cache of our own shapes; its number changes with what `draw_shape` draws."""
 MONO_INKS = ("black", *("black",) * 4, *[c for c in COLOURS if c not in ("white", "gray")])
 Ints = npt.NDArray[np.int64]
 
@@ -54,7 +56,7 @@ def own_shapes(work: Path, seed: int = 5) -> tuple[list[Shape], npt.NDArray[np.u
     for i in range(OWN_SHAPES):
         kind = SHAPES[i % 3] if rng.random() < 0.4 else SHAPES[int(rng.integers(len(SHAPES)))]
         shapes.append(Shape(kind, names[int(rng.integers(len(names)))]))
-    path = work / "shapes.npy"
+    path = work / SHAPES_FILE
     if not path.is_file():
         canvas = np.zeros((OWN_SHAPES, SIZE, SIZE, 4), np.uint8)
         for i, shape in enumerate(shapes):

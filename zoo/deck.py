@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from zoo.clip_data import MONO_INKS, usable
-from zoo.colours import COLOURS, SHAPES, Shape, shade
+from zoo.colours import COLOURS, DRAWN, SHAPES, Shape, shade
 from zoo.drawings import Drawing, Gallery
 from zoo.names import says_colour
-from zoo.scenes import Actor, cut_out, shape_actor
+from zoo.scenes import cut_out
 
 OBJECT_GROUPS = ("animals-nature", "food-drink", "travel-places", "activities", "objects")
 PLAIN_INKS = (
@@ -27,6 +27,8 @@ PLAIN_INKS = (
     "purple",
     "pink",
 )
+PLAIN = ("circle", "square", "heart", "diamond", "triangle")
+"""The shapes that are emoji."""
 KINDS = {
     "animal-mammal": "mammal",
     "animal-bird": "bird",
@@ -130,6 +132,10 @@ class Deck:
         rows = self.by_concept.get(name)
         return (self.drawing(rows[0]).group, self.drawing(rows[0]).subgroup) if rows else ("", "")
 
+    def keywords_of(self, concept: str) -> frozenset[str]:
+        """All words of a concept's keywords."""
+        return frozenset(" ".join(self.drawing(self.by_concept[concept][0]).keywords).split())
+
     def one_of(self, concept: str, rng: np.random.Generator) -> int:
         """A row of the concept, by any artist."""
         rows = self.by_concept[concept]
@@ -140,29 +146,12 @@ class Deck:
         solid = shade(ink, rng) if ink and rng is not None else None
         return cut_out(self.gallery.pixels[row], solid)
 
-    def actor(self, rng: np.random.Generator) -> Actor:
-        """An emoji object or, one time of three, a plain coloured shape."""
-        if rng.random() < 0.33:
-            return shape_actor(self.plain_shape(rng), rng)
-        concept = self.objects[int(rng.integers(len(self.objects)))]
-        return Actor(concept, "", self.image(self.one_of(concept, rng)))
-
-    def cast(self, count: int, rng: np.random.Generator) -> list[Actor]:
-        """Actors with different names."""
-        cast: dict[str, Actor] = {}
-        while len(cast) < count:
-            actor = self.actor(rng)
-            cast.setdefault(actor.name, actor)
-        return list(cast.values())
-
     @staticmethod
     def plain_shape(rng: np.random.Generator) -> Shape:
         """A shape in any colour but white, which a white page would hide."""
-        kind = (
-            SHAPES[int(rng.integers(3))]
-            if rng.random() < 0.5
-            else (SHAPES[int(rng.integers(len(SHAPES)))])
-        )
+        dice = rng.random()
+        kinds = SHAPES[:3] if dice < 0.3 else PLAIN if dice < 0.7 else DRAWN
+        kind = kinds[int(rng.integers(len(kinds)))]
         names = [c for c in COLOURS if c != "white"]
         return Shape(kind, names[int(rng.integers(len(names)))])
 

@@ -1,10 +1,10 @@
 """Stage 2: conversations in the form of LLaVA-Instruct, one turn or several per picture.
 
-About 25k records, half of them names alone (`zoo.naming`): easy-VQA's train images with their own
+About 13k records, a third of them names alone (`zoo.naming`) and more than a third composed scenes
+of one to five objects (`zoo.scene_records`): besides these easy-VQA's train images with their own
 questions (at most five turns a record, so that early answers give away little), yes/no and
-category questions about emoji and icons, flags with country, capital and continent, composed
-scenes of one to five objects, text-only chat, and blank or noisy pictures whose answer is that
-the model is not sure.
+category questions about emoji and icons, flags with country, capital and continent, text-only
+chat, and pictures of nothing whose answer is that the model is not sure (`zoo.unsure`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,16 @@ from PIL import Image
 
 from zoo import phrasing as say
 from zoo import vqa
+from zoo.casting import Casting
 from zoo.colours import COLOURS, draw_shape
 from zoo.deck import KINDS, Deck
 from zoo.drawings import Drawing
 from zoo.names import says_colour
 from zoo.naming import drawn, name_example
 from zoo.records import Example, Turn, write
-from zoo.scene_questions import scene_turns
-from zoo.scenes import compose_scene, picture_size, single, third_of
+from zoo.scene_records import ScenePlan, scene_examples
+from zoo.scenes import single, third_of
+from zoo.unsure import unsure_example
 
 Rng = np.random.Generator
 
@@ -39,17 +41,17 @@ class InstructionPlan:
     """How many records of each kind, and how many turns a record may have."""
 
     vqa_images: int = 4000
-    vqa: int = 1200
+    vqa: int = 700
     turns: int = 5
-    names: int = 5000
-    icon_names: int = 500
-    emoji: int = 900
-    icons: int = 150
-    monos: int = 350
-    flags: int = 1300
-    shapes: int = 250
-    scenes: int = 4500
-    unsure: int = 350
+    names: int = 4200
+    icon_names: int = 300
+    emoji: int = 500
+    icons: int = 80
+    monos: int = 200
+    flags: int = 700
+    shapes: int = 350
+    scenes: ScenePlan = field(default_factory=ScenePlan)
+    unsure: int = 400
     capitals: int = 120
     sums: int = 60
     seed: int = 12
@@ -162,52 +164,6 @@ def shape_example(deck: Deck, rng: Rng) -> Example:
     return Example("shape", _shuffled(turns, rng), picture)
 
 
-def scene_example(deck: Deck, most: int, rng: Rng) -> Example:
-    """One to five objects; one time of three with a repeated one, alone or beside another."""
-    count = int(rng.integers(1, 6))
-    actors = deck.cast(count, rng)
-    if count > 1 and rng.random() < 0.33:
-        other = int(rng.random() < 0.4)
-        actors = [actors[0]] * (count - other) + actors[1 : 1 + other]
-    absent = deck.objects[int(rng.integers(len(deck.objects)))]
-    while absent in {a.name for a in actors}:
-        absent = deck.objects[int(rng.integers(len(deck.objects)))]
-    picture, scene = compose_scene(actors, rng)
-    return Example("scene", scene_turns(scene, absent, most, deck.kind_of, rng), picture)
-
-
-def unsure_example(rng: Rng) -> Example:
-    """A blank or noisy picture and the honest answer."""
-    size = picture_size(rng)
-    shape = (size[1], size[0], 3)
-    kind = int(rng.integers(4))
-    if kind == 0:
-        pixels, said = np.broadcast_to(rng.uniform(120, 256, 3), shape), say.BLANK
-    elif kind == 1:
-        pixels, said = rng.uniform(0, 256, shape), say.NOISE
-    else:
-        pixels, said = clouds(shape, rng), say.OUTSIDE
-    picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    turns = [
-        (say.name_question(rng).split("\n")[0], say.UNSURE),
-        (say.pick(say.DESCRIBE, rng), said),
-    ]
-    return Example("unsure", _shuffled(turns, rng), picture)
-
-
-def clouds(shape: tuple[int, int, int], rng: Rng) -> np.ndarray:
-    """Noise with a photograph's spectrum, amplitude 1/f^a, in colours that go together: what a
-    picture without flat areas and outlines looks like from afar. ``(H, W, 3)`` in 0..255."""
-    height, width, _ = shape
-    across, along = np.fft.fftfreq(width)[None], np.fft.fftfreq(height)[:, None]
-    falling = np.hypot(across, along).clip(1 / max(height, width)) ** -rng.uniform(0.9, 1.7)
-    layers = [np.fft.ifft2(np.fft.fft2(rng.normal(size=(height, width))) * falling).real
-              for _ in range(3)]  # fmt: skip
-    flat = np.stack([(layer - layer.mean()) / layer.std() for layer in layers], -1)
-    mixed = flat @ (np.eye(3) * 0.4 + rng.uniform(0.1, 0.7)) * rng.uniform(25, 60)
-    return np.asarray(mixed + rng.uniform(60, 200, 3))
-
-
 def chat_examples(deck: Deck, plan: InstructionPlan, rng: Rng) -> list[Example]:
     """Text without pictures: small talk, plain facts, capitals, sums."""
     out = [Example("chat", (turn,)) for turn in say.CHAT]
@@ -253,7 +209,7 @@ def examples(deck: Deck, plan: InstructionPlan, chatter: Sequence[Turn] = ()) ->
     for row in rng.choice(deck.kinds["flag"], plan.flags, replace=True):
         out.append(flag_example(deck, int(row), rng))
     out += [shape_example(deck, rng) for _ in range(plan.shapes)]
-    out += [scene_example(deck, plan.turns, rng) for _ in range(plan.scenes)]
+    out += scene_examples(Casting(deck), plan.scenes, rng)
     out += [unsure_example(rng) for _ in range(plan.unsure)]
     out += chat_examples(deck, plan, rng) + [Example("chat", (turn,)) for turn in chatter]
     return [out[int(i)] for i in rng.permutation(len(out))]

@@ -7,7 +7,7 @@ lie scattered over a picture, and each of the 36 patches is told which of them i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,12 @@ from zoo.drawings import SIZE
 
 GRID = 6
 MOST = 5
-SIDES = {1: (0.28, 0.62), 2: (0.28, 0.5), 3: (0.24, 0.42), 4: (0.21, 0.36), 5: (0.19, 0.33)}
+SIDES = {1: (0.2, 0.62), 2: (0.2, 0.5), 3: (0.2, 0.42), 4: (0.2, 0.36), 5: (0.19, 0.33)}
 """Number of objects -> their sides as shares of the picture's."""
 OBJECT_GROUPS = ("animals-nature", "food-drink", "travel-places", "activities", "objects")
 HEARTS = "heart"
+CROWDED = 0.5
+"""Share of the scenes of two objects or more that show one of them several times."""
 OWNED = 0.15
 """A patch belongs to an object that covers at least this much of it."""
 Rng = np.random.Generator
@@ -53,11 +55,16 @@ class Director:
         self.hearts = [c for c in sampler.concepts if is_heart(c)]
 
     def cast(self, count: int, rng: Rng) -> list[Item]:
-        """``count`` objects; one time of three copies of one, alone or beside another."""
-        copies = count if count > 1 and rng.random() < 0.33 else 1
-        if copies > 2 and rng.random() < 0.5:
-            copies -= 1
+        """``count`` objects; half of the time copies of one, alone or beside one or two others.
+
+        Copies are not redrawn by another hand, since each would get its own.
+        """
+        copies = 1
+        if count > 1 and rng.random() < CROWDED:
+            copies = count - int(rng.integers(min(2, count - 2) + 1))
         first = self.actor(rng)
+        if copies > 1:
+            first = replace(first, style=False)
         return [first] * copies + [self.actor(rng) for _ in range(count - copies)]
 
     def actor(self, rng: Rng) -> Item:

@@ -139,6 +139,11 @@ CHAT: tuple[tuple[str, str], ...] = (
 )
 
 
+def each(text: str) -> frozenset[str]:
+    """The names of a list that commas part."""
+    return frozenset(text.split(","))
+
+
 def pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
     """One of the wordings."""
     return options[int(rng.integers(len(options)))]

@@ -1,82 +1,102 @@
 """Simple reasoning about a scene: what can fly, what is food, the odd one out.
 
-A thing's kind is its CLDR group; what flies is listed, since no group says it.
+A thing's sort is its CLDR group; what flies is listed, since no group says it. Where a sort is
+not certain (is a wheel a vehicle, can a kite fly?) nothing is asked that depends on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from zoo.phrasing import listed, pick
-from zoo.records import Turn
+from zoo.balance import Asked
+from zoo.phrasing import each, listed, pick
 from zoo.scenes import Placed, Scene
 
-FLYERS = frozenset(
-    (
-        "airplane",
-        "bat",
-        "bee",
-        "beetle",
-        "bird",
-        "black bird",
-        "butterfly",
-        "dove",
-        "duck",
-        "eagle",
-        "flamingo",
-        "fly",
-        "flying saucer",
-        "goose",
-        "helicopter",
-        "honeybee",
-        "lady beetle",
-        "mosquito",
-        "owl",
-        "parrot",
-        "peacock",
-        "rocket",
-        "small airplane",
-        "swan",
-    )
+if TYPE_CHECKING:
+    from zoo.scene_questions import View
+
+FLYERS = each(
+    "airplane,bat,bee,beetle,bird,black bird,butterfly,dove,duck,eagle,flamingo,fly,flying saucer,"
+    "goose,helicopter,honeybee,lady beetle,mosquito,owl,parrot,peacock,rocket,small airplane,"
+    "swan"
 )
-Rng = np.random.Generator
+MAY_FLY = each("balloon,kite,parachute,dragon,dragon face,unicorn,satellite,flying disc,boomerang")
+"""What a person may or may not say can fly, beside all birds, insects and aircraft."""
+DOUBTFUL = each(
+    "feather,wing,paw prints,pig nose,spider web,coral,spiral shell,microbe,anchor,ring buoy,"
+    "bus stop,construction,fuel pump,motorway,oil drum,railway track,station,stop sign,wheel,seat,"
+    "roller skate,parachute,satellite,carousel horse,teddy bear,mushroom,herb,beans"
+)
+"""Of no certain sort, whatever their group."""
+SORTS = {"animal": "animals", "food": "things to eat", "vehicle": "vehicles", "shape": "shapes"}
+"""Sort -> what is asked for."""
+FLYING = ("animal-bird", "animal-bug", "transport-air")
+COUNTS = tuple(str(n) for n in range(5))
+ODD = ("Which is the odd one out?", "Which one does not belong?", "Which object is the odd one?")
+FLY = ("How many of them can fly?", "How many can fly?")
 Known = Callable[[str], tuple[str, str]]
 """Name -> (group, subgroup), both "" for what is no emoji."""
 
 
+def sort_named(name: str, known: Known) -> str:
+    """``animal``, ``food``, ``vehicle`` or ``""`` for anything else."""
+    _, subgroup = known(name)
+    if name in DOUBTFUL or subgroup == "transport-sign":
+        return ""
+    for sort, start in (("animal", "animal-"), ("food", "food-"), ("vehicle", "transport-")):
+        if subgroup.startswith(start):
+            return sort
+    return ""
+
+
 def sort_of(placed: Placed, known: Known) -> str:
-    """``animal``, ``food``, ``vehicle``, ``shape`` or ``""`` for anything else."""
-    if placed.colour:
-        return "shape"
-    group, subgroup = known(placed.name)
-    if group == "animals-nature":
-        return "animal" if subgroup.startswith("animal-") else ""
-    if group == "travel-places":
-        return "vehicle" if subgroup.startswith("transport-") and "sign" not in subgroup else ""
-    return "food" if group == "food-drink" and subgroup != "dishware" else ""
+    """The sort of what stands in a scene; ``shape`` for a plain shape."""
+    return "shape" if placed.colour else sort_named(placed.name, known)
 
 
-def reasoning_turns(scene: Scene, known: Known, rng: Rng) -> list[Turn]:
-    """How many of a sort, how many fly, which can be eaten, which is the odd one out."""
-    sorts = [sort_of(o, known) for o in scene.objects]
-    turns: list[Turn] = []
-    asked = ("animal", "food", "vehicle", "shape")[int(rng.integers(4))]
-    words = {"animal": "animals", "food": "things to eat", "vehicle": "vehicles", "shape": "shapes"}
-    turns.append((f"How many {words[asked]} are there?", str(sorts.count(asked))))
-    flying = sum(o.name in FLYERS for o in scene.objects)
-    if flying or rng.random() < 0.1:
-        turns.append((pick(("How many of them can fly?", "How many can fly?"), rng), str(flying)))
-    food = [o.phrase for o, sort in zip(scene.by_x(), _by_x(scene, sorts), strict=True)
-            if sort == "food"]  # fmt: skip
-    if food and len(food) < len(sorts):
-        turns.append(("Which of them can you eat?", f"the {listed(food)}"))
-    odd = odd_one_out(scene, sorts)
-    if odd is not None:
-        why = f"the {odd.phrase}"
-        turns.append((pick(("Which is the odd one out?", "Which one does not belong?"), rng), why))
-    return turns
+def may_fly(name: str, known: Known) -> bool:
+    """Whether a thing flies or a person may say that it does."""
+    return name in FLYERS or name in MAY_FLY or known(name)[1] in FLYING
+
+
+def count_sort(view: View) -> Asked | None:
+    """How many there are of a sort."""
+    if any(o.name in DOUBTFUL for o in view.scene.objects):
+        return None
+    sorts = [sort_of(o, view.known) for o in view.scene.objects]
+    numbers = {sort: str(sorts.count(sort)) for sort in SORTS if sorts.count(sort) < len(COUNTS)}
+    rare = view.balance.rarest("count sort", sorted(set(numbers.values())), view.rng)
+    if not view.balance.fair("count sort", rare, COUNTS):
+        return None
+    asked = pick(tuple(sort for sort, number in numbers.items() if number == rare), view.rng)
+    form = pick(("How many {} are there?", "How many {} do you see?"), view.rng)
+    return Asked("count sort", form.format(SORTS[asked]), rare, f"count {asked}")
+
+
+def count_flying(view: View) -> Asked | None:
+    """How many can fly, where that is certain of all."""
+    names = [o.name for o in view.scene.objects if not o.colour]
+    if not names or any(may_fly(n, view.known) and n not in FLYERS for n in names):
+        return None
+    number = str(sum(name in FLYERS for name in names))
+    if not view.balance.fair("count flying", number, COUNTS[:4]):
+        return None
+    return Asked("count flying", pick(FLY, view.rng), number, "fly")
+
+
+def what_to_eat(view: View) -> Asked | None:
+    """What of it is food, where something is and something is not."""
+    food = [o.phrase for o in view.scene.by_x() if sort_of(o, view.known) == "food"]
+    if not food or len(food) == len(view.scene.objects) or len(set(food)) < len(food):
+        return None
+    return Asked("eat", "Which of them can you eat?", f"the {listed(food)}", "eat")
+
+
+def odd_one(view: View) -> Asked | None:
+    """Which is of another sort than all others."""
+    odd = odd_one_out(view.scene, [sort_of(o, view.known) for o in view.scene.objects])
+    return odd and Asked("odd", pick(ODD, view.rng), f"the {odd.phrase}", "odd")
 
 
 def odd_one_out(scene: Scene, sorts: list[str]) -> Placed | None:
@@ -87,8 +107,3 @@ def odd_one_out(scene: Scene, sorts: list[str]) -> Placed | None:
         if alike and sorts[place] and sorts[place] != rest[0]:
             return one
     return None
-
-
-def _by_x(scene: Scene, sorts: list[str]) -> list[str]:
-    order = sorted(range(len(sorts)), key=lambda n: scene.objects[n].centre[0])
-    return [sorts[n] for n in order]

@@ -1,117 +1,155 @@
-"""Questions about composed scenes; the answers follow from the geometry."""
+"""Questions about composed scenes; the answers follow from the geometry.
+
+A record asks a few forms of question, each of what the others do not give away (`Asked.about`):
+the colour of the circle first, then what is there, since every later question says that.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 
-from zoo.colours import COLOURS
+from zoo import reasoning as think
+from zoo.balance import Asked, Balance
+from zoo.casting import Casting
+from zoo.colours import COLOURS, DRAWN
 from zoo.phrasing import DESCRIBE, article, listed, pick
-from zoo.reasoning import Known, reasoning_turns
+from zoo.reasoning import Known
 from zoo.records import Turn
-from zoo.scenes import Placed, Scene, side_of, third_of
+from zoo.scenes import Scene, side_of, third_of
+from zoo.side_questions import place
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+TOTALS = ("1", "2", "3", "4", "5")
+HOW_MANY = (
+    "How many objects are there?",
+    "How many things are in the picture?",
+    "Count the objects.",
+)
+HOW_MANY_OF = (
+    "How many pictures of {} are there?",
+    "How many pictures of {} are there?",
+    "How often is {} shown?",
+    "Count the pictures of {}.",
+)
+THERE = (
+    "Is there {} in the picture?",
+    "Is there {} in the picture?",
+    "Do you see {}?",
+    "Does the picture show {}?",
+)
+COLOUR_OF = (
+    "What color is the {}?",
+    "What color is the {}?",
+    "What colour is the {}?",
+    "Which color does the {} have?",
+)
+EARLY = {"color": 0, "there": 1, "odd": 2, "count": 3, "list": 5}
+"""First word of a form -> when it is asked; 4 for all others."""
 Rng = np.random.Generator
 
 
-def count_turns(scene: Scene, rng: Rng) -> list[Turn]:
-    """How many objects there are, and how many of one name."""
-    total = len(scene.objects)
-    ask = pick(
-        (
-            "How many objects are there?",
-            "How many things are in the picture?",
-            "Count the objects.",
-        ),
-        rng,
-    )
-    one = scene.objects[int(rng.integers(total))]
-    same = sum(o.name == one.name for o in scene.objects)
-    many = f"How many pictures of {one.name} are there?"
-    return [(ask, str(total)), (many, str(same))]
+@dataclass(frozen=True)
+class View:
+    """What an asker looks at: a scene, what is not in it, what has been told so far."""
+
+    scene: Scene
+    casting: Casting
+    balance: Balance
+    rng: Rng
+
+    @property
+    def known(self) -> Known:
+        """Name -> (group, subgroup)."""
+        return self.casting.deck.kind_of
 
 
-def side_turns(scene: Scene, rng: Rng) -> list[Turn]:
-    """Yes/no and open questions about two objects' places."""
-    turns: list[Turn] = []
-    names = [o.name for o in scene.objects]
-    unique = [o for o in scene.objects if names.count(o.name) == 1]
-    for _ in range(3):
-        if len(unique) < 2:
-            return turns
-        a, b = (unique[int(i)] for i in rng.choice(len(unique), 2, replace=False))
-        turns += _pair_turns(a, b, rng)
-    return turns
+Form = Callable[[View], Asked | None]
+"""Asks one question of a view, or none that would be true and balanced."""
 
 
-def _pair_turns(a: Placed, b: Placed, rng: Rng) -> list[Turn]:
-    across, along = side_of(a, b)
-    words = [w for w in (across, along) if w]
-    if not words:
-        return []
-    true = words[int(rng.integers(len(words)))]
-    other = {"left": "right", "right": "left", "above": "below", "below": "above"}
-    asked = true if rng.random() < 0.5 else other[true]
-    link = {"left": "to the left of", "right": "to the right of"}
-    yes_no = f"Is the {a.phrase} {link.get(asked, asked)} the {b.phrase}?"
-    turns = [(yes_no, "yes" if asked == true else "no")]
-    if across and rng.random() < 0.5:
-        turns.append((f"Is the {a.phrase} left or right of the {b.phrase}?", across))
-    elif along:
-        turns.append((f"Is the {a.phrase} above or below the {b.phrase}?", along))
-    return turns
+def count_all(view: View) -> Asked | None:
+    """How many objects there are."""
+    total = str(len(view.scene.objects))
+    if not view.balance.fair("count all", total, TOTALS):
+        return None
+    return Asked("count all", pick(HOW_MANY, view.rng), total, "total")
 
 
-def what_turns(scene: Scene, rng: Rng) -> list[Turn]:
-    """What is there, what is at an end, where something is, what colour a shape has."""
-    across, along = scene.by_x(), scene.by_y()
-    turns = [
-        (
-            "What objects are in the picture, from left to right?",
-            ", ".join(o.phrase for o in across),
-        ),
-    ]
-    if len(across) > 1 and side_of(across[0], across[1])[0]:
-        turns.append(
-            (pick(("What is on the left?", "What is the leftmost object?"), rng), across[0].phrase)
-        )
-    if len(across) > 1 and side_of(across[-1], across[-2])[0]:
-        turns.append(
-            (
-                pick(("What is on the right?", "What is the rightmost object?"), rng),
-                across[-1].phrase,
-            )
-        )
-    if len(along) > 1 and side_of(along[0], along[1])[1]:
-        turns.append(
-            (pick(("What is at the top?", "What is the topmost object?"), rng), along[0].phrase)
-        )
-    if len(along) > 1 and side_of(along[-1], along[-2])[1]:
-        turns.append(
-            (pick(("What is at the bottom?", "What is the lowest object?"), rng), along[-1].phrase)
-        )
-    names = [o.name for o in scene.objects]
-    for o in scene.objects:
-        if names.count(o.name) == 1:
-            turns.append((f"Where is the {o.name}?", third_of(scene, o)))
-            if o.colour:
-                turns.append((f"What color is the {o.name}?", o.colour))
-    return turns
+def count_same(view: View) -> Asked | None:
+    """How many of one drawing there are, of the number that was told least."""
+    phrases = [o.phrase for o in view.scene.objects]
+    numbers = {phrase: str(phrases.count(phrase)) for phrase in phrases}
+    rare = view.balance.rarest("count same", sorted(set(numbers.values())), view.rng)
+    if not view.balance.fair("count same", rare, TOTALS):
+        return None
+    asked = pick(tuple(p for p, number in numbers.items() if number == rare), view.rng)
+    question = pick(HOW_MANY_OF, view.rng).format(asked)
+    return Asked("count same", question, rare, f"count {asked}")
 
 
-def presence_turns(scene: Scene, absent: str, rng: Rng) -> list[Turn]:
-    """Whether something is in the scene: one that is, one that is not, and a colour."""
-    present = scene.objects[int(rng.integers(len(scene.objects)))]
-    turns = [
-        (f"Is there {article(present.name)} in the picture?", "yes"),
-        (f"Is there {article(absent)} in the picture?", "no"),
-    ]
-    colours = {o.colour for o in scene.objects if o.colour}
-    if colours and all(o.colour for o in scene.objects):
-        asked = list(COLOURS)[int(rng.integers(len(COLOURS)))]
-        answer = "yes" if asked in colours else "no"
-        turns.append((f"Is there {article(asked + ' shape')} in the picture?", answer))
-    return turns
+def there_is(kind: str) -> Form:
+    """Asks whether something is there: a ``shape`` or a ``thing``; as often no as yes."""
+
+    def ask(view: View) -> Asked | None:
+        answer = view.balance.rarest(f"there {kind}", ("yes", "no"), view.rng)
+        there = [o for o in view.scene.objects if bool(o.colour) == (kind == "shape")]
+        if answer == "yes" and not there:
+            return None
+        if answer == "yes":
+            name, colour = there[int(view.rng.integers(len(there)))].who
+        elif kind == "shape":
+            shape = view.casting.absent_shape(view.scene, view.rng)
+            name, colour = shape.kind, shape.colour
+        else:
+            name, colour = view.casting.absent_thing(view.scene, view.rng), ""
+        question = pick(THERE, view.rng).format(article(f"{colour} {name}".strip()))
+        return Asked(f"there {kind}", question, answer, f"kind {name}")
+
+    return ask
+
+
+def there_is_part(view: View) -> Asked | None:
+    """Whether a kind or a colour of shape is there; colours only where all are shapes."""
+    shapes = [o for o in view.scene.objects if o.colour]
+    by_colour = len(shapes) == len(view.scene.objects) and view.rng.random() < 0.5
+    form = "there colour" if by_colour else "there kind"
+    present = {o.colour if by_colour else o.name for o in shapes}
+    answer = view.balance.rarest(form, ("yes", "no"), view.rng)
+    free = [c for c in COLOURS if c != "white"] if by_colour else DRAWN
+    pool = [one for one in free if (one in present) == (answer == "yes")]
+    if answer == "no" and not by_colour:
+        pool = [kind for kind in pool if not view.casting.confused(kind, view.scene)]
+    if not pool:
+        return None
+    asked = pool[int(view.rng.integers(len(pool)))]
+    noun = f"{asked} shape" if by_colour else asked
+    question = pick(THERE, view.rng).format(article(noun))
+    return Asked(form, question, answer, f"kind {noun}")
+
+
+def colour_of(view: View) -> Asked | None:
+    """Which colour the only shape of its kind has."""
+    kinds = [o.name for o in view.scene.objects if o.colour]
+    only = [o for o in view.scene.objects if o.colour and kinds.count(o.name) == 1]
+    if not only:
+        return None
+    colour = view.balance.rarest("color", sorted({o.colour for o in only}), view.rng)
+    one = next(o for o in only if o.colour == colour)
+    question = pick(COLOUR_OF, view.rng).format(one.name)
+    return Asked("color", question, colour, f"kind {one.name}")
+
+
+def in_order(view: View) -> Asked | None:
+    """What there is, from left to right, where no two stand above each other."""
+    across = view.scene.by_x()
+    if not all(side_of(a, b)[0] for a, b in pairwise(across)):
+        return None
+    names = ", ".join(o.phrase for o in across)
+    return Asked("list", "What objects are in the picture, from left to right?", names, "list")
 
 
 def describe_turn(scene: Scene, rng: Rng) -> Turn:
@@ -125,17 +163,32 @@ def describe_turn(scene: Scene, rng: Rng) -> Turn:
     return pick(DESCRIBE, rng), text
 
 
-def scene_turns(scene: Scene, absent: str, most: int, known: Known, rng: Rng) -> tuple[Turn, ...]:
-    """Up to ``most`` turns in shuffled order; a description one time of three."""
-    turns = (
-        count_turns(scene, rng)
-        + side_turns(scene, rng)
-        + what_turns(scene, rng)
-        + presence_turns(scene, absent, rng)
-        + reasoning_turns(scene, known, rng)
-    )
-    turns = list(dict(turns).items())
-    chosen = [turns[int(i)] for i in rng.permutation(len(turns))[:most]]
-    if rng.random() < 0.33:
-        chosen.insert(int(rng.integers(len(chosen) + 1)), describe_turn(scene, rng))
-    return tuple(chosen)
+def ask_some(view: View, forms: Sequence[Form], most: int) -> list[Turn]:
+    """Questions of these forms in turn until there are enough; none gives another away."""
+    taken: dict[str, Asked] = {}
+    for form in forms:
+        asked = form(view) if len(taken) < most else None
+        if asked is not None and asked.about not in taken:
+            view.balance.tell(asked)
+            taken[asked.about] = asked
+    ordered = sorted(taken.values(), key=lambda one: EARLY.get(one.form.split()[0], 4))
+    return [(one.question, one.answer) for one in ordered]
+
+
+def shuffled(forms: Sequence[Form], rng: Rng) -> list[Form]:
+    """The forms in any order."""
+    return [forms[int(n)] for n in rng.permutation(len(forms))]
+
+
+THERE_FORMS: tuple[Form, ...] = (there_is("shape"), there_is("thing"))
+MIXED_FORMS: tuple[Form, ...] = (
+    count_all,
+    colour_of,
+    colour_of,
+    *THERE_FORMS,
+    *THERE_FORMS,
+    there_is_part,
+    place,
+    in_order,
+)
+THINK_FORMS: tuple[Form, ...] = (think.count_sort, think.count_sort, think.what_to_eat)

@@ -6,6 +6,7 @@ count and colour follows from the geometry and is true by construction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,13 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from zoo.colours import Shape, draw_shape
+from zoo.layouts import fitted, spread
 
-GAP = 4
 Rng = np.random.Generator
+DISTINCT = 50
+"""By how much a shape differs from its background in one of red, green and blue, 0 to 255."""
+Who = tuple[str, str]
+"""A name and, for a plain shape, its colour."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class Placed:
         """Centre ``(x, y)`` in pixels; y grows downwards."""
         left, top, right, bottom = self.box
         return (left + right) / 2, (top + bottom) / 2
+
+    @property
+    def who(self) -> Who:
+        """Name and colour."""
+        return self.name, self.colour
 
     @property
     def phrase(self) -> str:
@@ -90,6 +100,22 @@ def background(size: tuple[int, int], rng: Rng) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
+def background_for(page: tuple[int, int], actors: Sequence[Actor], rng: Rng) -> Image.Image:
+    """A background on which no plain shape is lost; white if chance finds none."""
+    shapes = [_mean_colour(actor.image) for actor in actors if actor.colour]
+    for _ in range(8):
+        back = background(page, rng)
+        mean = _mean_colour(back)
+        if all(np.abs(mean - colour).max() > DISTINCT for colour in shapes):
+            return back
+    return Image.new("RGB", page, (255, 255, 255))
+
+
+def _mean_colour(image: Image.Image) -> npt.NDArray[np.float64]:
+    pixels = np.asarray(image.convert("RGBA").resize((24, 24)), np.float64)
+    return np.average(pixels[..., :3].reshape(-1, 3), 0, pixels[..., 3].reshape(-1))
+
+
 def picture_size(rng: Rng) -> tuple[int, int]:
     """96 to 320 pixels; two of three are square."""
     width = int(rng.integers(96, 321))
@@ -110,9 +136,7 @@ def cut_out(pixels: npt.NDArray[np.uint8], ink: tuple[int, int, int] | None = No
 
 def fit(image: Image.Image, side: int) -> Image.Image:
     """Scaled so that the longer side has the given length."""
-    scale = side / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS)
+    return image.resize(fitted(image.size, side), Image.Resampling.LANCZOS)
 
 
 def single(image: Image.Image, name: str, rng: Rng) -> tuple[Image.Image, Scene]:
@@ -149,52 +173,24 @@ class Actor:
     colour: str
     image: Image.Image
 
+    @property
+    def who(self) -> Who:
+        """Name and colour."""
+        return self.name, self.colour
+
 
 def shape_actor(shape: Shape, rng: Rng) -> Actor:
     """A plain shape as an actor."""
     return Actor(shape.kind, shape.colour, draw_shape(shape, 90, rng))
 
 
-def _overlaps(box: tuple[int, int, int, int], others: list[Placed]) -> bool:
-    left, top, right, bottom = box
-    return any(
-        left < o.box[2] + GAP
-        and right > o.box[0] - GAP
-        and top < o.box[3] + GAP
-        and bottom > o.box[1] - GAP
-        for o in others
-    )
-
-
-def compose_scene(actors: list[Actor], rng: Rng, tries: int = 60) -> tuple[Image.Image, Scene]:
-    """Place actors without overlap; starts again a little smaller when they do not fit."""
-    side = int(rng.integers(160, 321))
-    share = {1: 0.5, 2: 0.42, 3: 0.36, 4: 0.32}.get(len(actors), 0.27)
-    while True:
-        placed: list[Placed] = []
-        images: list[Image.Image] = []
-        for actor in actors:
-            drawn = fit(actor.image, max(10, round(side * share * rng.uniform(0.75, 1.05))))
-            box = _free_box(drawn.size, side, placed, rng, tries)
-            if box is None:
-                break
-            placed.append(Placed(actor.name, actor.colour, box))
-            images.append(drawn)
-        if len(placed) == len(actors):
-            break
-        share *= 0.93
-    canvas = background((side, side), rng)
-    for item, drawn in zip(placed, images, strict=True):
-        canvas.paste(drawn, item.box[:2], drawn)
-    return canvas, Scene((side, side), tuple(placed))
-
-
-def _free_box(
-    size: tuple[int, int], side: int, placed: list[Placed], rng: Rng, tries: int
-) -> tuple[int, int, int, int] | None:
-    for _ in range(tries):
-        left, top = (int(rng.integers(0, max(1, side - s))) for s in size)
-        box = (left, top, left + size[0], top + size[1])
-        if not _overlaps(box, placed):
-            return box
-    return None
+def compose_scene(actors: Sequence[Actor], rng: Rng) -> tuple[Image.Image, Scene]:
+    """Actors without overlap, scattered or on a loose grid (`zoo.layouts`)."""
+    where = spread([actor.image.size for actor in actors], rng)
+    canvas = background_for(where.page, actors, rng)
+    for actor, box in zip(actors, where.boxes, strict=True):
+        size = (box[2] - box[0], box[3] - box[1])
+        drawn = actor.image.resize(size, Image.Resampling.LANCZOS)
+        canvas.paste(drawn, box[:2], drawn)
+    placed = (Placed(a.name, a.colour, box) for a, box in zip(actors, where.boxes, strict=True))
+    return weathered(canvas, rng), Scene(where.page, tuple(placed))

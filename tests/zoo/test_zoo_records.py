@@ -12,6 +12,7 @@ from zoo.deck import Deck
 from zoo.instructions import InstructionPlan, vqa_examples
 from zoo.instructions import examples as instructions
 from zoo.records import Example, write
+from zoo.scene_records import ScenePlan
 
 from zoo import vqa
 
@@ -26,7 +27,7 @@ STAGE2 = InstructionPlan(
     monos=2,
     flags=2,
     shapes=4,
-    scenes=6,
+    scenes=ScenePlan(places=2, crowds=2, reasoning=2, mixed=2),
     unsure=3,
     capitals=1,
     sums=2,

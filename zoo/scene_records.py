@@ -1,0 +1,121 @@
+"""Stage 2's scenes: places, crowds, reasoning, and all questions mixed.
+
+Answers are balanced over all records, form by form (`zoo.balance`), since a scene that is not
+understood is answered with what was told most: "yes", and "1" to any "how many pictures of".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from zoo import reasoning as think
+from zoo.balance import Balance
+from zoo.casting import Casting
+from zoo.records import Example, Turn
+from zoo.scene_questions import (
+    MIXED_FORMS,
+    THERE_FORMS,
+    THINK_FORMS,
+    TOTALS,
+    Form,
+    View,
+    ask_some,
+    colour_of,
+    count_same,
+    describe_turn,
+    shuffled,
+)
+from zoo.scenes import Actor, compose_scene
+from zoo.side_questions import COMPARE_FORMS, END_FORMS
+
+Rng = np.random.Generator
+DESCRIBED = 0.15
+"""Share of the mixed scenes that are first described, and asked only once or twice then."""
+
+ENDS = 0.35
+"""Share of the scenes that are asked what stands at their ends, instead of comparisons."""
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """How many records of each kind of scene, and how many turns one may have."""
+
+    places: int = 1600
+    crowds: int = 1100
+    reasoning: int = 600
+    mixed: int = 1500
+    turns: int = 5
+
+
+@dataclass
+class SceneWriter:
+    """Casts, composes and asks; what it has told so far decides what it asks next."""
+
+    casting: Casting
+    rng: Rng
+    turns: int = 5
+    balance: Balance = field(default_factory=Balance)
+
+    def places(self) -> Example:
+        """Two to five things that are easy to name two times of three; only where they are."""
+        source = self.casting.easy if self.rng.random() < 0.67 else self.casting.any
+        cast: list[Actor] = []
+        self.casting.add(cast, int(self.rng.integers(2, 6)), source, self.rng)
+        return self._asked("places", cast, self._sides(), self.turns)
+
+    def crowd(self) -> Example:
+        """One to five copies of one thing, alone or among one or two others."""
+        copies = int(self.balance.rarest("count same", TOTALS, self.rng))
+        others = int(self.rng.integers(0, min(2, len(TOTALS) - copies) + 1))
+        rest = shuffled((colour_of, count_same, *THERE_FORMS), self.rng)
+        cast = self.casting.crowd(copies, others, self.rng)
+        return self._asked("crowd", cast, [count_same, *rest], 3)
+
+    def reasoning(self) -> Example:
+        """The odd one out three times of four, else who can fly."""
+        forms: list[Form]
+        if self.rng.random() < 0.75:
+            cast, forms = self.casting.odd_one(self.rng), [think.odd_one, *THINK_FORMS]
+        else:
+            flying = int(self.balance.rarest("count flying", think.COUNTS[:4], self.rng))
+            cast, forms = self.casting.flying(flying, self.rng), [think.count_flying]
+        order = [int(n) for n in self.rng.permutation(len(cast))]
+        more = shuffled((*THERE_FORMS, *self._sides()), self.rng)
+        return self._asked("reasoning", [cast[n] for n in order], [*forms, *more], 4)
+
+    def mixed(self) -> Example:
+        """One to five different things and every form of question."""
+        cast = self.casting.different(int(self.rng.integers(1, 6)), self.rng)
+        asked = shuffled((*MIXED_FORMS, *THINK_FORMS[:1], *self._sides()[:4]), self.rng)
+        if self.rng.random() < DESCRIBED:
+            return self._asked("scene", cast, asked, 2, described=True)
+        return self._asked("scene", cast, asked, self.turns)
+
+    def _sides(self) -> list[Form]:
+        """Comparisons or, one time of three, what stands at the ends."""
+        return shuffled(END_FORMS if self.rng.random() < ENDS else COMPARE_FORMS, self.rng)
+
+    def _asked(
+        self, kind: str, cast: Sequence[Actor], forms: Sequence[Form], most: int,
+        described: bool = False,
+    ) -> Example:  # fmt: skip
+        picture, scene = compose_scene(cast, self.rng)
+        view = View(scene, self.casting, self.balance, self.rng)
+        turns: list[Turn] = [describe_turn(scene, self.rng)] if described else []
+        turns += ask_some(view, forms, most)
+        return Example(kind, tuple(turns or [describe_turn(scene, self.rng)]), picture)
+
+
+def scene_examples(casting: Casting, plan: ScenePlan, rng: Rng) -> list[Example]:
+    """All records of scenes, kind by kind; a function of the plan and the generator."""
+    writer = SceneWriter(casting, rng, plan.turns)
+    kinds = (
+        (writer.places, plan.places),
+        (writer.crowd, plan.crowds),
+        (writer.reasoning, plan.reasoning),
+        (writer.mixed, plan.mixed),
+    )
+    return [make() for make, count in kinds for _ in range(count)]
