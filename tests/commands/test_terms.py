@@ -58,6 +58,8 @@ def test_chat_says_it_beside_the_answer(
 def test_serve_says_it_before_the_engine_opens(
     capsys: pytest.CaptureFixture[str], bound: Path
 ) -> None:
-    with pytest.raises(NevaError, match="nonsense"):
-        opener(bound, "nonsense", None)()
+    opener(bound, "openvino", None)
     assert f"bound: {SENTENCE}" in capsys.readouterr().err
+    with pytest.raises(NevaError, match="nonsense"):
+        opener(bound, "nonsense", None)
+    assert capsys.readouterr().err == "", "what cannot be served needs no terms"

@@ -14,9 +14,13 @@ Reply = Callable[[Request], str]
 
 
 class Double:
-    """`reply` may raise: NevaError from `generate` at once, RuntimeError as a failed stream."""
+    """`reply` may raise: NevaError from `generate` at once, RuntimeError as a failed stream.
+
+    `cached`: the tokens and images that it says it knew; None: it cannot tell.
+    """
 
     info = EngineInfo("double", "double", "exact", 4096, 4, True)
+    cached: tuple[int | None, int | None] = (None, None)
 
     def __init__(self, reply: Reply, refuses: Callable[[Request], bool] = lambda r: False) -> None:
         self.reply = reply
@@ -53,7 +57,7 @@ class Double:
         for letter in text:
             stream.push(Chunk(letter))
         self.land()
-        stream.push(Chunk("", "stop", Usage(1, len(text))))
+        stream.push(Chunk("", "stop", Usage(1, len(text), *self.cached)))
 
     def land(self) -> None:
         with self.lock:

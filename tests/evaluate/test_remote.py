@@ -11,9 +11,9 @@ import pytest
 import uvicorn
 from eval_double import Double, words
 
-from neva.engine.protocol import Request, Sampling, collect
+from neva.engine.protocol import Request, Sampling, Usage, collect
 from neva.errors import EngineError
-from neva.evaluate.remote import RemoteEngine, retry_after
+from neva.evaluate.remote import RemoteEngine, counted, retry_after
 from neva.images import from_pixels
 from neva.prompts import Conversation, ask, assistant, user
 from neva.server.app import create_app
@@ -89,6 +89,26 @@ def test_knows_what_is_served(behind: tuple[str, Double]) -> None:
     remote.close()
     with pytest.raises(EngineError, match="serves double, not 'other'"):
         RemoteEngine(behind[0], "other")
+
+
+@pytest.mark.parametrize("cached", [(32, 1), (0, 0), (None, None)])
+def test_what_the_server_had_cached_is_carried_through(cached: tuple[int | None, ...]) -> None:
+    engine = Double(reply)
+    engine.cached = cached
+    with serving(engine) as address:
+        remote = RemoteEngine(address)
+        _, last = collect(remote.generate([Request(ask("hello", images=0))])[0])
+        remote.close()
+    assert last.usage == Usage(1, len("echo:hello"), *cached)
+
+
+def test_other_servers_tell_less() -> None:
+    assert counted(None) == Usage(0, 0)
+    told = {"prompt_tokens": 40, "completion_tokens": 5}
+    assert counted(told) == Usage(40, 5)
+    assert counted({**told, "prompt_tokens_details": None}) == Usage(40, 5)
+    details = {"cached_tokens": 32, "audio_tokens": 0}
+    assert counted({**told, "prompt_tokens_details": details}) == Usage(40, 5, 32)
 
 
 @pytest.mark.parametrize("question", ["too long", "fail"])

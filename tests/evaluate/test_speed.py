@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock, Thread
 
 import numpy as np
@@ -59,6 +60,9 @@ def test_times_are_those_of_the_engine() -> None:
         assert (one.tokens, one.prompt_tokens) == (TOKENS, 9)
     figures = summary(timings)
     assert figures["completion_tokens"] == 3 * TOKENS
+    assert figures["cached_tokens"] is None, "this engine cannot tell"
+    figures = summary([replace(one, cached_tokens=4) for one in timings])
+    assert figures["cached_tokens"] == 12
     rate = 3 * TOKENS / (timings[-1].ended - timings[0].sent)
     assert figures["tokens_per_s"] == pytest.approx(rate, rel=0.01)
 

@@ -21,18 +21,25 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    checkpoint: Path, *words: str, env: Mapping[str, str] | None = None
+    checkpoint: Path,
+    *words: str,
+    env: Mapping[str, str] | None = None,
+    said: Path | None = None,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Its URL and process, ready to answer; `words` go to the command, `env` to its environment."""
+    """Its URL and process, ready to answer; `words` go to the command, `env` to its environment.
+
+    What it writes goes to the file `said`, or nowhere.
+    """
     port = free_port()
     command = [sys.executable, "-m", "neva.cli", "serve", "--model", str(checkpoint)]
     command += ["--port", str(port), "--precision", "fp32", *words]
     whole = {**os.environ, **(env or {})}
-    process = subprocess.Popen(command, env=whole, stderr=subprocess.DEVNULL)
+    with (said or Path(os.devnull)).open("wb") as sink:
+        process = subprocess.Popen(command, env=whole, stdout=sink, stderr=sink)
     url = f"http://127.0.0.1:{port}"
 
     def ready() -> bool:
-        assert process.poll() is None
+        assert process.poll() is None, said and said.read_text()
         try:
             return WEB.get(f"{url}/v1/health/ready").status_code == 200
         except httpx.TransportError:

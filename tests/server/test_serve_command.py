@@ -13,16 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 from echo_engine import wait_until
+from real_server import free_port
 from server_house import WEB
+from tiny_llava import write_checkpoint
 
 KEY = "nvapi-test-0123456789"
 HERE = Path(__file__).parent
 TOTAL = "usage"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        return int(bound.getsockname()[1])
 
 
 def command(data: Path, *options: str, key: str | None = KEY) -> subprocess.Popen[str]:
@@ -116,19 +113,37 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_a_public_address_needs_keys(tmp_path: Path) -> None:
-    code, said = ended(tmp_path, "--host", "0.0.0.0", "--port", str(free_port()), key=None)
-    assert code == 1
-    assert said.startswith("neva: refusing to listen on 0.0.0.0 without API keys")
-    assert said.count("\n") == 1
-
-
 def test_a_checkpoint_that_is_none_is_one_sentence(tmp_path: Path) -> None:
-    code, said = ended(tmp_path, "--model", str(tmp_path / "nowhere"), "--port", str(free_port()))
+    nowhere = tmp_path / "nowhere"
+    code, said = ended(tmp_path, "--model", str(nowhere), "--port", str(free_port()))
     assert code == 1
-    assert said.splitlines()[-1].startswith("neva: ")
-    assert "nowhere" in said.splitlines()[-1]
-    assert "Traceback" not in said
+    assert said == f"neva: {nowhere}: no such directory; give a checkpoint's path.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--precision", "int9"), "the openvino engine has no precision 'int9'; choose int8, "),
+        (("--engine", "torch", "--precision", "int8"), "the torch engine has no precision 'int8'"),
+        (("--engine", "onnx"), "there is no engine 'onnx'; choose openvino, torch"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_and_no_address(
+    checkpoint: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    port = str(free_port())
+    code, said = ended(tmp_path, "--model", str(checkpoint), "--port", port, *words)
+    assert (code, said.count("\n")) == (1, 1), said
+    assert said.startswith(f"neva: {sentence}")
+
+
+def test_a_model_that_the_engine_cannot_run_is_one_sentence(tmp_path: Path) -> None:
+    model = tmp_path / "relu"
+    model.mkdir()
+    write_checkpoint(model, hidden_act="relu")
+    code, said = ended(tmp_path, "--model", str(model), "--port", str(free_port()))
+    assert (code, said.count("\n")) == (1, 1), said
+    assert said.startswith("neva: config.json: activation 'relu'") and "--engine torch" in said
 
 
 def test_a_broken_key_file_names_the_line(tmp_path: Path) -> None:

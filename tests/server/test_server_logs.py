@@ -3,17 +3,12 @@
 import base64
 import json
 import logging
-import os
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from echo_engine import wait_until
+from real_server import serving
 from server_house import CHAT, NVIDIA, WEB, data_uri, png
 
 from neva.server.logs import JsonLines, Lines
@@ -25,11 +20,6 @@ GUESS = "nvapi-" + "GUESSEDKEY0123456789abcdef"
 SAID = "the patient in this picture is Ann Example"
 PICTURE = data_uri(png(60, 40, (1, 2, 3)))
 BROKEN = "data:image/png;base64," + base64.b64encode(b"broken " + SAID.encode()).decode()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        return int(bound.getsockname()[1])
 
 
 def chat(content: Any, **fields: Any) -> dict[str, Any]:
@@ -76,28 +66,13 @@ def hostile_session(url: str) -> list[int]:
 @pytest.fixture(scope="module")
 def session(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[int], str]:
     """The statuses of a hostile session with `neva serve`, and all that it wrote."""
-    port, folder = free_port(), tmp_path_factory.mktemp("logged")
-    command = [sys.executable, "-m", "neva.cli", "serve", "--model", str(checkpoint)]
-    command += ["--port", str(port), "--log", "json", "--precision", "fp32"]
-    env = {**os.environ, "NEVA_API_KEY": KEY, "XDG_DATA_HOME": str(folder)}
-    with (folder / "log").open("w+") as log:
-        process = subprocess.Popen(command, env=env, stderr=log, stdout=log)
-        url = f"http://127.0.0.1:{port}"
-
-        def ready() -> bool:
-            assert process.poll() is None, (folder / "log").read_text()
-            try:
-                return WEB.get(f"{url}/v1/health/ready").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        try:
-            assert wait_until(ready, 240)
-            statuses = hostile_session(url)
-        finally:
-            process.terminate()
-            process.wait(60)
-    return statuses, (folder / "log").read_text()
+    folder = tmp_path_factory.mktemp("logged")
+    env, log = {"NEVA_API_KEY": KEY, "XDG_DATA_HOME": str(folder)}, folder / "log"
+    with serving(checkpoint, "--log", "json", env=env, said=log) as (url, process):
+        statuses = hostile_session(url)
+        process.terminate()
+        process.wait(60)
+    return statuses, log.read_text()
 
 
 def test_the_session_was_hostile_and_survived(session: tuple[list[int], str]) -> None:

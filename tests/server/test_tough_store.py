@@ -4,7 +4,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from echo_engine import wait_until
+from real_server import free_port
 from server_house import WEB, data_uri, png
 
 from neva.server.database import PostgresDatabase, StoreError, StoreFullError, open_database
@@ -35,13 +35,6 @@ with bind("127.0.0.1", int(sys.argv[3])) as bound:
     app = create_app(EchoEngine(), Settings(data=Path(sys.argv[2])))
     listen(server_for(app), bound, lambda: print("up", flush=True))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from neva.commands.terms import with_terms
-from neva.engine import open_engine
+from neva.engine import check_engine, open_engine
 from neva.engine.protocol import Engine
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
@@ -132,8 +132,9 @@ def serve(
         limits=Limits(running=max_running, waiting=max_waiting),
     )
     settings = guarded(settings)
+    open_it = opener(model, engine, precision)
     log_to_stderr(log.value)
-    run(settings, opener(model, engine, precision))
+    run(settings, open_it)
 
 
 def guarded(settings: Settings) -> Settings:
@@ -150,10 +151,18 @@ def guarded(settings: Settings) -> Settings:
 
 
 def opener(model: Path | None, engine: str, precision: str | None) -> Callable[[], Engine]:
-    """What opens the engine, beside a server that listens already."""
+    """What opens the engine, beside a server that listens already.
+
+    NevaError at once for what can be told now: no such engine or precision, no checkpoint there,
+    a model that the engine cannot run. The default model may still have to be put together.
+    """
+    given = None if model is None else Checkpoint.open(model)
+    check_engine(engine, precision, given)
+    if given is not None:
+        with_terms(given)
 
     def open_it() -> Engine:
-        checkpoint = with_terms(Checkpoint.open(model or default_checkpoint()))
+        checkpoint = given or with_terms(Checkpoint.open(default_checkpoint()))
         return open_engine(checkpoint, engine, precision)
 
     return open_it

@@ -3,6 +3,7 @@
 `openvino` is the default on CPU, `torch` runs any checkpoint on any device and is the reference.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,30 @@ if TYPE_CHECKING:
     from neva.model.checkpoint import Checkpoint
 
 ENGINES = ("openvino", "torch")
+
+
+def check_engine(
+    name: str, precision: str | None = None, checkpoint: "Checkpoint | None" = None
+) -> None:
+    """NevaError for a choice that cannot work, in milliseconds: before a server says it is there.
+
+    ModuleNotFoundError where torch is chosen and not installed.
+    """
+    from neva.engine.precision import precision_named, torch_type
+
+    if name == "openvino":
+        precision_named(precision)
+        if checkpoint is not None:
+            from neva.engine.graphs.able import check_config
+
+            check_config(checkpoint.config)
+    elif name == "torch":
+        torch_type(precision)
+        for module in ("torch", "transformers"):
+            if find_spec(module) is None:
+                raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    else:
+        raise NevaError(f"there is no engine {name!r}; choose {', '.join(ENGINES)}")
 
 
 def open_engine(
@@ -36,13 +61,12 @@ def open_engine(
     from neva.model.checkpoint import Checkpoint
 
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(checkpoint)
+    check_engine(name, precision, opened)
     if name == "openvino":
         from neva.engine.openvino_engine import OpenVinoEngine, OpenVinoOptions
 
         options = OpenVinoOptions(cache_mib=cache_mib, threads=threads)
         return OpenVinoEngine(opened, precision, options, served_name, wait)
-    if name == "torch":
-        from neva.engine.torch_engine import TorchEngine
+    from neva.engine.torch_engine import TorchEngine
 
-        return TorchEngine(opened, precision, device, served_name)
-    raise NevaError(f"there is no engine {name!r}; choose {', '.join(ENGINES)}")
+    return TorchEngine(opened, precision, device, served_name)

@@ -1,4 +1,4 @@
-"""The embedded engine's precisions, literally: which weights, which arithmetic, what they promise.
+"""The engines' precisions, literally: which weights, which arithmetic, what they promise.
 
 ACCURACY makes the CPU plugin compute in float32 with a float32 KV cache, and then a request's text
 does not depend on what else is in the batch. bf16 and the "-fast" rows compute in bfloat16 where
@@ -55,3 +55,24 @@ def precision_named(name: str | None) -> Precision:
             f"the openvino engine has no precision {chosen!r}; choose {', '.join(PRECISIONS)}"
         )
     return PRECISIONS[chosen]
+
+
+TORCH_TYPES: Mapping[str, str] = {
+    "fp32": "float32",
+    "float32": "float32",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp16": "float16",
+    "float16": "float16",
+}
+"""The torch engine's precisions by name, as torch's own names of types."""
+
+
+def torch_type(name: str | None) -> str:
+    """torch's name of the type, float32 for None; NevaError names the choices that there are."""
+    chosen = "fp32" if name is None else name
+    if chosen not in TORCH_TYPES:
+        raise NevaError(
+            f"the torch engine has no precision {chosen!r}; choose {', '.join(TORCH_TYPES)}"
+        )
+    return TORCH_TYPES[chosen]

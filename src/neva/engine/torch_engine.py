@@ -17,24 +17,17 @@ from transformers import DynamicCache
 from neva.engine.admission import Admission, Limits, check_able
 from neva.engine.decode import AnswerText
 from neva.engine.logprobs import LogprobTape
+from neva.engine.precision import torch_type
 from neva.engine.protocol import Chunk, EngineInfo, Finish, Request, Stream, Usage
 from neva.engine.stream import ChunkStream
 from neva.engine.torch_sample import choose, scored
-from neva.errors import EngineError, NevaError
+from neva.errors import EngineError
 from neva.model.checkpoint import Checkpoint
 from neva.model.load import load_model
 from neva.prompts import Encoded
 
 _log = logging.getLogger("neva.engine")
 MOST_LOGPROBS = 20  # as at OpenAI
-DTYPES = {
-    "fp32": torch.float32,
-    "float32": torch.float32,
-    "bf16": torch.bfloat16,
-    "bfloat16": torch.bfloat16,
-    "fp16": torch.float16,
-    "float16": torch.float16,
-}
 
 
 @dataclass
@@ -71,16 +64,12 @@ class TorchEngine:
         device: str | None = None,
         name: str | None = None,
     ) -> None:
-        """Load the model. `precision` is one of DTYPES, float32 unless said otherwise.
+        """Load the model. `precision` is one of TORCH_TYPES, float32 unless said otherwise.
 
         `device` is torch's word for it: CUDA if there is one, else the CPU.
         """
-        if precision is not None and precision not in DTYPES:
-            raise NevaError(
-                f"the torch engine has no precision {precision!r}; choose {', '.join(DTYPES)}"
-            )
+        self._dtype: torch.dtype = getattr(torch, torch_type(precision))
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = DTYPES[precision or "fp32"]
         self._checkpoint = checkpoint
         self._model = load_model(checkpoint, self._device, self._dtype, attention="sdpa")
         limits = Limits(checkpoint.context, "the model's context")

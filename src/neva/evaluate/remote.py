@@ -229,9 +229,16 @@ def uri(image: RGBImage) -> str:
 
 
 def counted(usage: dict[str, Any] | None) -> Usage:
-    """The server's count of tokens; zeros where it gave none."""
+    """The server's count of tokens, zeros where it gave none; what it had cached, where it says."""
     given = usage or {}
-    return Usage(int(given.get("prompt_tokens") or 0), int(given.get("completion_tokens") or 0))
+    details = given.get("prompt_tokens_details") or {}
+    cached, images = (details.get(name) for name in ("cached_tokens", "cached_images"))
+    return Usage(
+        int(given.get("prompt_tokens") or 0),
+        int(given.get("completion_tokens") or 0),
+        None if cached is None else int(cached),
+        None if images is None else int(images),
+    )
 
 
 def said_raw(body: bytes) -> str:

@@ -31,6 +31,7 @@ class Timing:
     first: float | None = None
     ended: float = 0.0
     prompt_tokens: int = 0
+    cached_tokens: int | None = None
     tokens: int = 0
     error: str | None = None
 
@@ -64,6 +65,7 @@ class Ear:
         self.timing.ended = now
         if chunk.usage is not None:
             self.timing.prompt_tokens = chunk.usage.prompt_tokens
+            self.timing.cached_tokens = chunk.usage.cached_tokens
             self.timing.tokens = chunk.usage.completion_tokens
         if chunk.finish in ("error", "cancelled"):
             self.timing.error = chunk.error or chunk.finish
@@ -162,6 +164,7 @@ def summary(timings: Sequence[Timing]) -> dict[str, object]:
     """The figures of one scenario at one concurrency."""
     wall = max(one.ended for one in timings) - min(one.sent for one in timings)
     tokens = sum(one.tokens for one in timings)
+    cached = [one.cached_tokens for one in timings if one.cached_tokens is not None]
     return {
         "requests": len(timings),
         "seconds": round(wall, 4),
@@ -169,6 +172,7 @@ def summary(timings: Sequence[Timing]) -> dict[str, object]:
         "tokens_per_s": round(tokens / wall, 2),
         "completion_tokens": tokens,
         "prompt_tokens": sum(one.prompt_tokens for one in timings),
+        "cached_tokens": sum(cached) if cached else None,  # None: it cannot tell
         "ttft_ms": spread_of([one.ttft for one in timings]),
         "itl_ms": spread_of([one.itl for one in timings if one.itl is not None]),
         "total_ms": spread_of([one.ended - one.sent for one in timings]),

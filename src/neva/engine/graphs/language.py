@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from openvino import Model, PartialShape, Type, opset15
 
+from neva.engine.graphs.able import check_language
 from neva.engine.graphs.nodes import (
     Array,
     Node,
@@ -27,10 +28,7 @@ from neva.engine.graphs.nodes import (
 )
 from neva.engine.graphs.rope import frequencies
 from neva.engine.precision import Weights
-from neva.errors import CheckpointError
 from neva.model.keys import BODY, HEAD
-
-FAMILIES = ("llama", "mistral", "qwen2")
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Shape:
     @classmethod
     def read(cls, config: Mapping[str, Any], tensors: Mapping[str, Array]) -> "Shape":
         """From the LM's config (defaults filled in); sizes are taken from the tensors."""
-        _refuse(config)
+        check_language(config)
         query = tensors[f"{BODY}layers.0.self_attn.q_proj.weight"]
         keys = tensors[f"{BODY}layers.0.self_attn.k_proj.weight"]
         heads = int(config["num_attention_heads"])
@@ -61,27 +59,6 @@ class Shape:
             layers=int(config["num_hidden_layers"]),
             eps=float(config.get("rms_norm_eps", 1e-6)),
             inverse_frequencies=frequencies(config, head),
-        )
-
-
-def _refuse(config: Mapping[str, Any]) -> None:
-    """CheckpointError for what this graph would compute wrongly."""
-    family = config["model_type"]
-    if family not in FAMILIES:
-        raise CheckpointError(
-            f"config.json: a {family} language model cannot run on the openvino engine "
-            f"(it has {', '.join(FAMILIES)}): use `--engine torch`"
-        )
-    if config.get("hidden_act", "silu") != "silu":
-        raise CheckpointError(
-            f"config.json: activation {config['hidden_act']!r} of the {family} language model is "
-            "not supported by the openvino engine (silu is): use `--engine torch`"
-        )
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    if family != "llama" and window and window < config["max_position_embeddings"]:
-        raise CheckpointError(
-            f"config.json: sliding-window attention ({window} tokens) is not supported by the "
-            "openvino engine: use `--engine torch`"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from openvino import Model, Type, opset15
 
+from neva.engine.graphs.able import check_activation, check_tower
 from neva.engine.graphs.nodes import (
     Array,
     Node,
@@ -19,12 +20,8 @@ from neva.engine.graphs.nodes import (
     real,
     scalar,
 )
-from neva.errors import CheckpointError
 from neva.model.keys import PROJECTOR, VISION
 from neva.model.shapes import vision_config
-
-# Hugging Face's activation names -> what they compute.
-_ACTIVATIONS = ("gelu", "quick_gelu", "gelu_pytorch_tanh", "gelu_new", "relu", "linear")
 
 
 def vision_model(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Model:
@@ -60,20 +57,14 @@ def stub_vision_model(width: int) -> Model:
 
 
 def _activation(x: Node, name: str) -> Node:
+    check_activation(name)
     if name == "quick_gelu":
         return opset15.multiply(x, opset15.sigmoid(opset15.multiply(x, real(1.702))))
     if name == "gelu":
         return opset15.gelu(x, "erf")
     if name in ("gelu_pytorch_tanh", "gelu_new"):
         return opset15.gelu(x, "tanh")
-    if name == "relu":
-        return opset15.relu(x)
-    if name == "linear":
-        return x
-    raise CheckpointError(
-        f"config.json: activation {name!r} is not supported by the openvino engine "
-        f"({', '.join(_ACTIVATIONS)} are): use `--engine torch`"
-    )
+    return opset15.relu(x) if name == "relu" else x
 
 
 @dataclass(frozen=True)
@@ -90,12 +81,7 @@ class _Tower:
 
     @classmethod
     def read(cls, config: Mapping[str, Any], tensors: Mapping[str, Array]) -> "_Tower":
-        kind = (config.get("vision_config") or {}).get("model_type", "clip_vision_model")
-        if kind != "clip_vision_model":
-            raise CheckpointError(
-                f"config.json: a {kind} vision tower cannot run on the openvino engine "
-                "(clip_vision_model can): use `--engine torch`"
-            )
+        check_tower(config)
         vision = vision_config(config)
         chosen = config.get("vision_feature_layer", -2)
         depth = int(vision["num_hidden_layers"])
