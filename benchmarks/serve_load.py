@@ -106,13 +106,17 @@ def measure(asker: Asker, load: Load) -> dict[str, Any]:
 
 
 def crowd(asker: Asker, load: Load, clients: int) -> dict[str, Any]:
-    """All clients at once, each with a picture of its own; tokens a second include everything."""
+    """All clients at once, each with a picture of its own; tokens a second include everything.
+
+    Zero where no answer began within the load's patience.
+    """
     count = max(2, clients)
     bodies = [body(picture(1000 * clients + n), [FIRST], load.crowd) for n in range(count)]
     answers = asker.ask(bodies, clients, load.patience)
     _check(answers)
     heard = [one for one in answers if one.stamps]
-    wall = max(one.stamps[-1] for one in heard) - min(one.sent for one in answers)
+    sent = min(one.sent for one in answers)
+    wall = max((one.stamps[-1] for one in heard), default=sent + load.patience) - sent
     return {
         "requests": len(answers),
         "finished": sum(one.counted is not None for one in answers),
@@ -151,5 +155,3 @@ def _check(answers: Sequence[Answer]) -> None:
     errors = [one.error for one in answers if one.error is not None]
     if errors:
         raise RuntimeError(f"{len(errors)} of {len(answers)} answers failed: {errors[0]}")
-    if not any(one.stamps for one in answers):
-        raise RuntimeError("no answer began in time")
