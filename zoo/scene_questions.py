@@ -183,6 +183,7 @@ def shuffled(forms: Sequence[Form], rng: Rng) -> list[Form]:
 THERE_FORMS: tuple[Form, ...] = (there_is("shape"), there_is("thing"))
 MIXED_FORMS: tuple[Form, ...] = (
     count_all,
+    count_all,
     colour_of,
     colour_of,
     *THERE_FORMS,

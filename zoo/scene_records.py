@@ -63,7 +63,8 @@ class SceneWriter:
         """Two to five things that are easy to name two times of three; only where they are."""
         source = self.casting.easy if self.rng.random() < 0.67 else self.casting.any
         cast: list[Actor] = []
-        self.casting.add(cast, int(self.rng.integers(2, 6)), source, self.rng)
+        count = int(self.rng.choice([2, 3, 4, 5], p=[0.15, 0.3, 0.3, 0.25]))
+        self.casting.add(cast, count, source, self.rng)
         return self._asked("places", cast, self._sides(), self.turns)
 
     def crowd(self) -> Example:
@@ -105,7 +106,7 @@ class SceneWriter:
         picture, scene = compose_scene(cast, self.rng)
         view = View(scene, self.casting, self.balance, self.rng)
         turns: list[Turn] = [describe_turn(scene, self.rng)] if described else []
-        turns += ask_some(view, forms, most)
+        turns += ask_some(view, forms, most) or ask_some(view, COMPARE_FORMS, most)
         return Example(kind, tuple(turns or [describe_turn(scene, self.rng)]), picture)
 
 

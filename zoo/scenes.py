@@ -17,7 +17,7 @@ from zoo.colours import Shape, draw_shape
 from zoo.layouts import fitted, spread
 
 Rng = np.random.Generator
-DISTINCT = 50
+DISTINCT = 65
 """By how much a shape differs from its background in one of red, green and blue, 0 to 255."""
 Who = tuple[str, str]
 """A name and, for a plain shape, its colour."""
