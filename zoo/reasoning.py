@@ -96,7 +96,9 @@ def what_to_eat(view: View) -> Asked | None:
 def odd_one(view: View) -> Asked | None:
     """Which is of another sort than all others."""
     odd = odd_one_out(view.scene, [sort_of(o, view.known) for o in view.scene.objects])
-    return odd and Asked("odd", pick(ODD, view.rng), f"the {odd.phrase}", "odd")
+    if odd is None:
+        return None
+    return Asked("odd", pick(ODD, view.rng), f"the {odd.phrase}", "odd")
 
 
 def odd_one_out(scene: Scene, sorts: list[str]) -> Placed | None:
