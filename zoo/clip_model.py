@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
@@ -20,6 +22,8 @@ from zoo.colours import COLOURS, SHAPES
 from zoo.drawings import SIZE
 
 TEXT_TOKENS = 24
+HEAD = "names.safetensors"
+"""Beside CLIP: what names its patches; `zoo.words` learns from it."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = Regex(r"'s|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 
@@ -126,6 +130,47 @@ class Student(nn.Module):
         """Unit embeddings ``(B, 256)`` -> scaled cosines with the names' vectors ``(B, K)``."""
         scale = self.name_scale.clamp(max=float(np.log(60.0))).exp()
         return scale * embedding @ F.normalize(self.names, dim=-1).T
+
+
+@dataclass(frozen=True)
+class NameHead:
+    """What names the patches of layer -2: names' unit vectors ``(K, E)``, and the norm and the map
+    that bring a patch ``(Dv,)`` to them."""
+
+    names: tuple[str, ...]
+    vectors: Tensor
+    norm: nn.LayerNorm
+    map: nn.Linear
+
+    def cosines(self, patches: Tensor) -> Tensor:
+        """``(..., Dv)`` -> cosines with all names ``(..., K)``."""
+        cosines: Tensor = F.normalize(self.map(self.norm(patches)), dim=-1) @ self.vectors.T
+        return cosines
+
+    def write(self, file: Path) -> None:
+        """In bf16; the names are in the header."""
+        tensors = {
+            "vectors": self.vectors,
+            "norm.weight": self.norm.weight,
+            "norm.bias": self.norm.bias,
+            "map.weight": self.map.weight,
+            "map.bias": self.map.bias,
+        }
+        half = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in tensors.items()}
+        save_file(half, file, {"names": json.dumps(self.names)})
+
+    @classmethod
+    def read(cls, file: Path) -> NameHead:
+        """What `write` wrote, in float32."""
+        with safe_open(file, "pt") as held:
+            names = tuple(json.loads(held.metadata()["names"]))
+        state = {key: tensor.float() for key, tensor in load_file(file).items()}
+        width, out = state["map.weight"].shape[1], state["map.weight"].shape[0]
+        head = cls(names, state.pop("vectors"), nn.LayerNorm(width), nn.Linear(width, out))
+        modules = nn.ModuleDict({"norm": head.norm, "map": head.map})
+        modules.load_state_dict(state)
+        modules.requires_grad_(False)
+        return head
 
 
 def save(clip: CLIPModel, tokenizer: Tokenizer, folder: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -28,7 +29,16 @@ from zoo.augment import compose, load, normalise
 from zoo.clip_data import Mix, Sampler, corpus
 from zoo.clip_eval import Judge
 from zoo.clip_losses import Batch, Targets, losses
-from zoo.clip_model import ClipShape, Student, config_of, encode, save, train_tokenizer
+from zoo.clip_model import (
+    HEAD,
+    ClipShape,
+    NameHead,
+    Student,
+    config_of,
+    encode,
+    save,
+    train_tokenizer,
+)
 from zoo.mosaic_losses import SceneHeads, scene_losses
 from zoo.mosaics import Director, Mosaics, compose_mosaics
 from zoo.muon import Muon
@@ -237,7 +247,11 @@ class Run:
         self.checkpoint()
         final = self.averaged()
         self.log({"final": 1.0} | judge(final))
-        save(final.clip, self.tokenizer, self.folder / self.recipe.final)
+        folder = self.folder / self.recipe.final
+        names = NameHead(tuple(self.targets.number), F.normalize(final.names, dim=-1),
+                         final.patch_norm, final.patch_names)  # fmt: skip
+        save(final.clip, self.tokenizer, folder)
+        names.write(folder / HEAD)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,9 +2,9 @@
 
     python -m zoo.lens --model zoo/work/finetune/final --count 100 --json zoo/results/lens.json
 
-The lens reads the names off the image tokens as `zoo.words` wrote them, without running the LM: the
-name, of all that were trained, whose words are likeliest. The LM answers "What is this?" greedily.
-Both see unseen views of training drawings and drawings of OpenMoji's dev half.
+The lens reads the names off the image tokens as `zoo.words` wrote them, without running the LM
+(`zoo.reading`): the name, of all that were trained, that they likeliest spell. The LM answers
+"What is this?" greedily. Both see unseen views of training drawings and OpenMoji's dev half.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -27,12 +26,8 @@ from neva.model.features import image_features
 from neva.model.load import load_model
 from zoo.augment import compose, load, normalise
 from zoo.clip_data import Sampler, usable
-from zoo.drawings import Gallery, openmoji_half
-from zoo.teacher import on_white
-from zoo.word_views import Bags, bags
-from zoo.words import Words
+from zoo.reading import Reader, openmoji_dev
 
-SHARPNESS = 50.0
 QUESTION = "\nWhat is this?<|im_end|>\n<|im_start|>assistant\n"
 MOST = 12
 SEED = 99
@@ -57,32 +52,11 @@ def trained(sampler: Sampler, count: int) -> Pictures:
 
 
 def unseen(work: Path, count: int) -> Pictures:
-    """OpenMoji's dev half, cropped, on white."""
-    gallery = Gallery.open(work / "openmoji")
-    dev = [i for i, d in enumerate(gallery.drawings) if openmoji_half(d.codepoint) == "dev"]
-    rows = np.random.default_rng(SEED).choice(dev, min(count, len(dev)), replace=False)
-    pixels = normalise(on_white(gallery.pixels[rows]))
-    return Pictures(pixels, [gallery.drawings[int(i)].concept for i in rows])
-
-
-class Lens:
-    """Names by their words, read off image tokens."""
-
-    def __init__(self, names: list[str], embedding: Tensor, tokenizer: Tokenizer) -> None:
-        self.names = names
-        self.bag: Bags = bags(names, tokenizer)
-        self.words = Words.of(embedding, self.bag, tokenizer)
-
-    def read(self, tokens: Tensor) -> list[str]:
-        """Image tokens ``(N, P, D)`` -> the likeliest name of each picture."""
-        said, _ = self.words.split(tokens)
-        units = F.normalize(said, dim=-1).mean(1)
-        scores = SHARPNESS * units @ F.normalize(self.words.own, dim=-1).T
-        chances = F.log_softmax(scores, -1)
-        entropy = -(self.bag.weights * self.bag.weights.clamp(min=1e-9).log()).sum(1)
-        columns = self.bag.columns.clamp(min=0)
-        fits = (chances[:, columns] * self.bag.weights).sum(-1) + entropy
-        return [self.names[int(row)] for row in fits.argmax(1)]
+    """Some of OpenMoji's dev half."""
+    pixels, names = openmoji_dev(work)
+    count = min(count, len(names))
+    rows = np.random.default_rng(SEED).choice(len(names), count, replace=False)
+    return Pictures(normalise(pixels[rows]), [names[int(row)] for row in rows])
 
 
 @torch.no_grad()
@@ -115,13 +89,13 @@ def measure(checkpoint: Path, work: Path, count: int) -> dict[str, dict[str, flo
     sampler = Sampler(work)
     embedding = model.get_input_embeddings().weight.detach()[: parent.image_token_id].float()
     names = sorted({d.concept for d in sampler.gallery.drawings if usable(d)})
-    lens = Lens(names, embedding, tokenizer)
+    reader = Reader(names, embedding, tokenizer)
     found = {}
     for title, pictures in (("trained", trained(sampler, count)), ("unseen", unseen(work, count))):
         with torch.no_grad():
             features = image_features(model, pictures.pixels, parent.pixels)
             tokens = model.model.multi_modal_projector(features.to(torch.bfloat16)).float()
-        readings = {"lens": lens.read(tokens), "lm": say(model, tokens, tokenizer)}
+        readings = {"lens": reader.read(tokens), "lm": say(model, tokens, tokenizer)}
         found[title] = {
             who: float(
                 np.mean([bare(a) == bare(b) for a, b in zip(said, pictures.names, strict=True)])

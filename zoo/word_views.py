@@ -1,19 +1,17 @@
-"""What `zoo.words` learns from: image tokens of pictures, and the words that each is to say.
+"""What `zoo.words` learns from: features of pictures, and what each patch is to say.
 
-A lesson is some image tokens of one picture with one bag of words: all 36 of a single drawing say
-its name; those of an object in a scene say that object's, and those of the page between objects
-say how many there are.
+All patches of a single drawing say its name, but for those beside a small one, which are not
+asked. In a scene those of an object say that object, and those of the page how many there are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neva.model import Checkpoint
@@ -21,37 +19,39 @@ from neva.model.features import image_features
 from zoo import vqa
 from zoo.augment import compose, load, normalise
 from zoo.clip_data import Item, Sampler, usable
-from zoo.mosaics import GRID, Director, compose_mosaics
+from zoo.colours import COLOURS, SHAPES
+from zoo.mosaic_losses import places
+from zoo.mosaics import GRID, Director, Mosaics, compose_mosaics
 from zoo.scene_questions import NUMBERS
+from zoo.spelling import Speller, plain
 
 PATCHES = GRID * GRID
 BATCH = 128
+LARGE = 0.7
+"""Beside drawings smaller than this share of the picture the page is not asked for the name."""
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """Features ``(N, 36, 192)`` bf16; of each of M lessons the picture ``(M,)``, its tokens
-    ``(M, 36)`` bool, its words and how often it is dealt ``(M,)``."""
+class Pictures:
+    """Features ``(N, 36, Dv)`` bf16 of pictures, what each patch is to say ``(N, 36)`` as a row of
+    ``texts`` or -1, how often each picture is dealt ``(N,)``."""
 
     features: Tensor
-    picture: Tensor
-    tokens: Tensor
-    words: list[str]
+    asked: Tensor
+    texts: tuple[str, ...]
     chance: Tensor
 
-
-@dataclass(frozen=True)
-class Bags:
-    """Each lesson's words: columns ``(M, W)`` into ``vocabulary``, -1 for none, and weights."""
-
-    vocabulary: list[int]
-    columns: Tensor
-    weights: Tensor
+    def in_rows_of(self, speller: Speller) -> Pictures:
+        """The same with the speller's rows for texts."""
+        rows = F.pad(speller.rows(self.texts), (0, 1), value=-1)
+        return replace(self, asked=rows[self.asked])
 
 
 def words_of(item: Item) -> str:
-    """What is to be read off a picture: its name; with the ink where a recoloured icon says it."""
-    return item.caption if item.ink is not None else item.concept
+    """What is read off a drawing: its name; a shape with its colour; a recoloured icon's ink."""
+    if item.shape >= 0 and item.colour >= 0:
+        return f"{list(COLOURS)[item.colour]} {SHAPES[item.shape]}"
+    return plain(item.caption if item.ink is not None else item.concept)
 
 
 def page_words(count: int) -> str:
@@ -70,83 +70,96 @@ def items_of(sampler: Sampler, views: int, seed: int) -> list[Item]:
 
 
 @torch.no_grad()
-def single_lessons(
-    model: nn.Module, checkpoint: Checkpoint, sampler: Sampler, items: list[Item], plain: float,
+def features_of(model: nn.Module, checkpoint: Checkpoint, pixels: Tensor) -> Tensor:
+    """Pictures ``(N, 3, 96, 96)`` in 0..1 -> features ``(N, 36, Dv)`` bf16."""
+    parts = [image_features(model, normalise(part), checkpoint.pixels)
+             for part in pixels.split(BATCH)]  # fmt: skip
+    return torch.cat(parts).to(torch.bfloat16)
+
+
+def inside(affine: Tensor) -> Tensor:
+    """Which patches are asked for a drawing that lies by ``affine`` ``(B, 2, 3)``: ``(B, 36)``.
+
+    All of a large drawing's; of a small one those whose centre is in its box, or the nearest.
+    """
+    centres = places() * (1 - 1 / GRID)
+    there = torch.einsum("bij,pj->bpi", affine[:, :, :2], centres) + affine[:, None, :, 2]
+    off = there.abs().amax(-1)
+    large = affine[:, :, 0].norm(dim=1) < 1 / LARGE
+    return (off < 1) | (off == off.amin(1, keepdim=True)) | large[:, None]
+
+
+def singles(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    sampler: Sampler,
+    items: list[Item],
+    share: float,
     seed: int,
-) -> Lessons:  # fmt: skip
-    """One lesson a picture; what is neither emoji nor flag is dealt ``plain`` times as often."""
+) -> Pictures:
+    """Pictures of one drawing. Each name of an emoji or flag is dealt equally often; all that is
+    neither makes up ``share`` of what is dealt."""
     pixels = vqa.pixels(sampler.vqa)
     rng = np.random.default_rng(seed)
-    out = []
+    texts = tuple(dict.fromkeys(words_of(item) for item in items))
+    row = {text: place for place, text in enumerate(texts)}
+    features, asked = [], []
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]
         views = compose(part, load(part, sampler, pixels), rng)
-        out.append(image_features(model, normalise(views.images), checkpoint.pixels))
+        features.append(features_of(model, checkpoint, views.images))
+        said = torch.tensor([row[words_of(item)] for item in part])[:, None]
+        asked.append(torch.where(inside(views.affine), said, -1))
         if start % (100 * BATCH) == 0:
             print(f"features: {start:,} of {len(items):,}", flush=True)
+    chance = named_alike(items, sampler, share)
+    return Pictures(torch.cat(features), torch.cat(asked), texts, chance)
+
+
+def named_alike(items: list[Item], sampler: Sampler, share: float) -> Tensor:
+    """How often each item is dealt, ``(N,)``; sums to one."""
     drawings = sampler.gallery.drawings
-    often = [i.store == "art" and drawings[i.row].kind in ("emoji", "flag") for i in items]
-    return Lessons(
-        torch.cat(out).to(torch.bfloat16),
-        torch.arange(len(items)),
-        torch.ones(len(items), PATCHES, dtype=torch.bool),
-        [words_of(item) for item in items],
-        torch.where(torch.tensor(often), 1.0, plain),
+    often = Counter(item.concept for item in items)
+    emoji = torch.tensor(
+        [i.store == "art" and drawings[i.row].kind in ("emoji", "flag") for i in items]
     )
+    names = torch.tensor([1 / often[item.concept] for item in items]) * emoji
+    rest = (~emoji).float()
+    return (1 - share) * names / names.sum() + share * rest / rest.sum().clamp(min=1)
 
 
-@torch.no_grad()
-def scene_lessons(
-    model: nn.Module, checkpoint: Checkpoint, sampler: Sampler, scenes: int, seed: int
-) -> Lessons:
-    """One lesson an object that has a patch, and one for the page of each scene."""
+def scene_texts(mosaics: Mosaics) -> list[list[str]]:
+    """What each patch of each scene is to say."""
+    counts = mosaics.counts.tolist()
+    return [
+        [words_of(mosaics.items[one]) if one >= 0 else page_words(count) for one in owner]
+        for owner, count in zip(mosaics.owner.tolist(), counts, strict=True)
+    ]
+
+
+def scenes(
+    model: nn.Module, checkpoint: Checkpoint, sampler: Sampler, count: int, seed: int
+) -> Pictures:
+    """Pictures of several drawings, dealt equally often."""
     director, rng = Director(sampler), np.random.default_rng([seed, 1])
-    features, pictures, tokens, words = [], [], [], []
-    for start in range(0, scenes, BATCH):
-        part = compose_mosaics(director, min(BATCH, scenes - start), rng)
-        features.append(image_features(model, normalise(part.pixels), checkpoint.pixels))
-        for scene, owner in enumerate(part.owner):
-            for one in owner.unique().tolist():
-                pictures.append(start + scene)
-                tokens.append(owner == one)
-                said = words_of(part.items[one]) if one >= 0 else ""
-                words.append(said or page_words(int(part.counts[scene])))
-    return Lessons(
-        torch.cat(features).to(torch.bfloat16),
-        torch.tensor(pictures),
-        torch.stack(tokens),
-        words,
-        torch.ones(len(words)),
-    )
+    features: list[Tensor] = []
+    texts: list[list[str]] = []
+    for start in range(0, count, BATCH):
+        part = compose_mosaics(director, min(BATCH, count - start), rng)
+        features.append(features_of(model, checkpoint, part.pixels))
+        texts += scene_texts(part)
+    known = tuple(dict.fromkeys(text for row in texts for text in row))
+    place = {text: n for n, text in enumerate(known)}
+    asked = torch.tensor([[place[text] for text in row] for row in texts])
+    return Pictures(torch.cat(features), asked, known, torch.full((count,), 1 / count))
 
 
-def joined(one: Lessons, other: Lessons, share: float) -> Lessons:
+def joined(one: Pictures, other: Pictures, share: float) -> Pictures:
     """Both; ``share`` of what is dealt is the other's."""
-    scale = share / (1 - share) * one.chance.sum() / other.chance.sum()
-    return Lessons(
+    moved = torch.where(other.asked >= 0, other.asked + len(one.texts), -1)
+    return Pictures(
         torch.cat([one.features, other.features]),
-        torch.cat([one.picture, other.picture + len(one.features)]),
-        torch.cat([one.tokens, other.tokens]),
-        one.words + other.words,
-        torch.cat([one.chance, other.chance * scale]),
+        torch.cat([one.asked, moved]),
+        one.texts + other.texts,
+        torch.cat([one.chance * (1 - share), other.chance * share]),
     )
-
-
-def bags(texts: Sequence[str], tokenizer: Tokenizer) -> Bags:
-    """Token ids of the words, as they stand inside a sentence, weighted by 1/sqrt(frequency)."""
-    ids = {
-        t: list(dict.fromkeys(tokenizer.encode(" " + t, add_special_tokens=False).ids))
-        for t in set(texts)
-    }
-    often = Counter(i for bag in ids.values() for i in bag)
-    vocabulary = sorted(often)
-    column = {token: place for place, token in enumerate(vocabulary)}
-    longest = max(map(len, ids.values()))
-    columns = torch.full((len(texts), longest), -1)
-    weights = torch.zeros(len(texts), longest)
-    for row, text in enumerate(texts):
-        bag = ids[text]
-        columns[row, : len(bag)] = torch.tensor([column[i] for i in bag])
-        share = torch.tensor([often[i] ** -0.5 for i in bag])
-        weights[row, : len(bag)] = share / share.sum()
-    return Bags(vocabulary, columns, weights)

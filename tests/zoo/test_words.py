@@ -14,16 +14,26 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from zoo.chatter import cut, prompts
 from zoo.clip_data import Item, Sampler
+from zoo.clip_model import NameHead
 from zoo.deck import Deck
 from zoo.mosaic_losses import places
 from zoo.mosaics import Director, compose_mosaics
 from zoo.naming import may_restyle, name_example, restyled
-from zoo.word_views import Lessons, bags, joined, words_of
-from zoo.words import Words, WordsRecipe, fit
+from zoo.reading import Reader, share_read
+from zoo.spelling import Speller, Words
+from zoo.word_views import (
+    Pictures,
+    inside,
+    joined,
+    page_words,
+    scene_texts,
+    words_of,
+)
+from zoo.words import WordsRecipe, fit, mixed
 
 NAMES = ("red apple", "green apple", "old clock", "cat", "cat face", "sail boat")
 SIDES = ("left", "right", "top", "bottom")
-RECIPE = WordsRecipe(steps=200, batch=24, tokens=3)
+RECIPE = WordsRecipe(steps=300, batch=24, tokens=6)
 
 
 class Projector(nn.Module):
@@ -31,7 +41,7 @@ class Projector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear_1, self.linear_2 = nn.Linear(16, 32), nn.Linear(32, 24)
+        self.linear_1, self.linear_2 = nn.Linear(16, 48), nn.Linear(48, 24)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.linear_2(F.gelu(self.linear_1(features)))
@@ -48,54 +58,113 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def lessons(seen: torch.Tensor, texts: list[str]) -> Lessons:
-    """One lesson a picture, all of its tokens."""
-    count = len(texts)
-    whole = torch.ones(count, seen.shape[1], dtype=torch.bool)
-    pictures = torch.arange(count)
-    return Lessons(seen.to(torch.bfloat16), pictures, whole, texts, torch.ones(count))
+def test_the_first_piece_is_said_at_the_left() -> None:
+    speller = Speller.of(["red apple", "old red clock", "cat"], tokenizer())
+    rows = speller.rows(["red apple", "old red clock", "cat"])
+    left, right = (speller.weights(rows, torch.full((3,), x)) for x in (-1.0, 1.0))
+    ids = [speller.vocabulary[column] for column in speller.columns[rows[0]][:2].tolist()]
+    assert ids == [tokenizer().token_to_id(word) for word in ("red", "apple")]
+    assert left[:2, 0].tolist() == pytest.approx([0.95, 0.95])
+    assert right[:2, 0].tolist() == pytest.approx([0.05, 0.05])
+    assert right[1, 2] > right[1, 1]  # "red" is in two texts, "clock" in one
+    assert left[2].tolist() == right[2].tolist() == [1.0, 0, 0, 0, 0, 0]
+    assert torch.allclose(left.sum(1), torch.ones(3))
 
 
-def test_a_name_is_its_words_and_rare_ones_weigh_more() -> None:
-    made = bags([words_of(item) for item in items()], tokenizer())
-    assert len(made.vocabulary) == 9
-    apple = made.vocabulary.index(tokenizer().token_to_id("apple"))
-    first = dict(zip(made.columns[0].tolist(), made.weights[0].tolist(), strict=True))
-    assert len(first) == 2 and sum(first.values()) == pytest.approx(1)
-    assert first[apple] < 0.5  # two names have it
+def test_texts_say_ink_and_colour_and_begin_with_the_country() -> None:
+    one = items()[0]
+    assert words_of(one) == "red apple"
+    assert words_of(replace(one, ink=(9, 9, 9), caption="black apple")) == "black apple"
+    assert words_of(replace(one, concept="flag: Japan")) == "Japan flag"
+    shape = Item("shape", 0, "circle", "circle", shape=0, colour=0)
+    assert words_of(shape) == "red circle"
 
 
-def test_a_recoloured_icon_says_its_ink() -> None:
-    plain = items()[0]
-    assert words_of(plain) == "red apple"
-    assert words_of(replace(plain, ink=(9, 9, 9), caption="black apple")) == "black apple"
+def head_of(vectors: torch.Tensor) -> NameHead:
+    """Names what points along a vector ``(K, 16)``."""
+    near = nn.Linear(16, 16)
+    with torch.no_grad():
+        near.weight.copy_(torch.eye(16))
+        near.bias.zero_()
+    return NameHead(NAMES, F.normalize(vectors, dim=-1), nn.LayerNorm(16), near)
 
 
 def test_image_tokens_come_to_say_the_name_and_where_they_are() -> None:
     torch.manual_seed(0)
-    texts = [words_of(item) for item in items()]
-    made = bags(texts, tokenizer())
-    words = Words.of(torch.randn(14, 24) + 2 * torch.randn(24), made, tokenizer())
-    seen = torch.randn(len(NAMES), 1, 16).repeat(8, 36, 1) + 0.1 * torch.randn(48, 36, 16)
+    texts = tuple(dict.fromkeys(words_of(item) for item in items()))
+    speller = Speller.of(texts, tokenizer())
+    embedding = torch.randn(14, 24) + 2 * torch.randn(24)
+    words = Words.of(embedding, speller, tokenizer())
+    shown = torch.randn(len(NAMES), 1, 16)
+    seen = shown.repeat(8, 36, 1) + 0.1 * torch.randn(48, 36, 16)
     seen[..., :2] = places()  # CLIP's position embedding
-    projector = Projector()
-    fit(projector, lessons(seen, texts), made, words, RECIPE)
+    asked = torch.arange(len(NAMES)).repeat(8)[:, None].expand(-1, 36)
+    pictures = Pictures(seen.to(torch.bfloat16), asked, texts, torch.full((48,), 1 / 48))
+    projector, rows = Projector(), speller.rows(texts)
+    fit(projector, pictures.in_rows_of(speller), head_of(shown[:, 0]), rows, speller, words, RECIPE)
     with torch.no_grad():
-        said, where = words.split(projector(seen))
+        tokens = projector(pictures.features.float())
+    said, where = words.split(tokens)
     assert said.norm(dim=-1).mean().item() == pytest.approx(words.length.item(), rel=0.02)
-    cosine = F.normalize(said, dim=-1).mean(1) @ F.normalize(words.own, dim=-1).T
-    best = cosine.argmax(1)
-    mine = [int(best[n]) in made.columns[n].tolist() for n in range(48)]
-    assert np.mean(mine) == 1.0
+    first = words.cosines(said).argmax(-1)[:, places()[:, 0] < -0.5]
+    assert (first == speller.columns[rows, 0].repeat(8)[:, None]).float().mean().item() > 0.9
     leaning = torch.corrcoef(torch.stack([where[0, :, 0], places()[:, 0]]))[0, 1]
     assert leaning.item() < -0.8  # towards "left" at the left
+    reader = Reader(list(texts), embedding, tokenizer())
+    assert share_read(reader, tokens, list(texts) * 8) > 0.95
+
+
+def test_mixed_pictures_are_asked_for_what_the_head_names() -> None:
+    torch.manual_seed(3)
+    shown = torch.randn(len(NAMES), 16)
+    features = F.layer_norm(shown, (16,))[:, None].expand(-1, 36, -1)
+    asked = torch.full((len(NAMES), 36), 99)
+    asked[0, :5] = 98  # a scene
+    head = head_of(F.layer_norm(shown, (16,)))
+    made, said = mixed(features, asked, head, torch.arange(len(NAMES)), 1.0)
+    assert torch.equal(made[0], features[0]) and torch.equal(said[0], asked[0])
+    changed = (made != features).flatten(1).any(1)
+    assert changed.any()
+    assert (said[changed] == torch.arange(len(NAMES))[changed][:, None]).all()  # the larger share
+
+
+def test_the_head_is_kept_beside_clip(tmp_path: Path) -> None:
+    head = head_of(torch.randn(len(NAMES), 16))
+    head.write(tmp_path / "names.safetensors")
+    again = NameHead.read(tmp_path / "names.safetensors")
+    patches = torch.randn(5, 16)
+    assert again.names == NAMES
+    assert torch.allclose(again.cosines(patches), head.cosines(patches), atol=0.02)
+
+
+def test_small_drawings_are_asked_where_they_are() -> None:
+    large = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    small = torch.tensor([[3.0, 0.0, 2.0], [0.0, 3.0, 2.0]])  # a third of the side, top left
+    asked = inside(torch.stack([large, small])).view(2, 6, 6)
+    assert asked[0].all()
+    assert asked[1, :2, :2].all() and asked[1].sum() == 4
 
 
 def test_what_scenes_teach_is_dealt_as_often_as_told() -> None:
-    one = lessons(torch.zeros(4, 36, 16), ["cat"] * 4)
-    both = joined(one, lessons(torch.ones(6, 36, 16), ["sail boat"] * 6), 0.25)
-    assert both.chance[4:].sum().item() / both.chance.sum().item() == pytest.approx(0.25)
-    assert both.features[both.picture[-1]].float().mean().item() == 1.0
+    def pictures(count: int, text: str) -> Pictures:
+        features = torch.full((count, 36, 4), float(count), dtype=torch.bfloat16)
+        return Pictures(features, torch.zeros(count, 36, dtype=torch.long), (text,),
+                        torch.full((count,), 1 / count))  # fmt: skip
+
+    both = joined(pictures(4, "cat"), pictures(6, "sail boat"), 0.25)
+    assert both.chance[4:].sum().item() == pytest.approx(0.25)
+    assert both.texts[int(both.asked[-1, 0])] == "sail boat"
+
+
+def test_patches_say_their_own_object_or_the_page(tmp_path: Path) -> None:
+    tiny_gallery.build(tmp_path)
+    made = compose_mosaics(Director(Sampler(tmp_path)), 8, np.random.default_rng(4))
+    for owner, row, count in zip(made.owner, scene_texts(made), made.counts, strict=True):
+        for one, text in zip(owner.tolist(), row, strict=True):
+            if one < 0:
+                assert text == page_words(int(count))
+            else:
+                assert text == words_of(made.items[one])
 
 
 def test_each_patch_of_a_scene_belongs_to_what_covers_it(tmp_path: Path) -> None:

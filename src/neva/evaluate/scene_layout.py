@@ -2,8 +2,7 @@
 
 Objects stand centred in cells of a grid of one to three columns and rows, so that two of them are
 either in one column (row) or a whole cell apart: no answer depends on a threshold. The default
-model's own scenes are square, scattered at random, with two to four objects; aligned cells, wide
-and tall pictures and one or five objects are not among them.
+model is taught on scenes of other drawings, scattered or on loose grids (`zoo/layouts.py`).
 """
 
 import random
