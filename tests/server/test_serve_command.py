@@ -40,7 +40,8 @@ def ended(data: Path, *options: str, key: str | None = KEY) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    options = ("--model", str(checkpoint), "--port", str(port), "--precision", "fp32")
+    sizes = ("--precision", "fp32", "--cache-mib", "64")
+    options = ("--model", str(checkpoint), "--port", str(port), *sizes)
     process = command(tmp_path_factory.mktemp("data"), *options)
     url = f"http://127.0.0.1:{port}"
 

@@ -89,6 +89,15 @@ StoreUrl = Annotated[
     str | None,
     typer.Option(help="PostgreSQL URL for files and responses, instead of SQLite in --data."),
 ]
+Cache = Annotated[
+    int | None,
+    typer.Option(
+        min=16,
+        help="MiB for the KV cache (openvino): how much of all conversations is remembered. "
+        "[default: 2048, more for a model whose one conversation needs more]",
+        show_default=False,
+    ),
+]
 Days = Annotated[float, typer.Option(min=0.01, help="Days that files and responses are kept.")]
 Log = Annotated[LogFormat, typer.Option(help="Form of the log lines on stderr.")]
 Collector = Annotated[
@@ -110,6 +119,7 @@ def serve(
     share_images: Shared = False,
     max_running: Running = Limits.running,
     max_waiting: Waiting = Limits.waiting,
+    cache_mib: Cache = None,
     data: Folder = None,
     store: StoreUrl = None,
     keep_days: Days = 30.0,
@@ -132,7 +142,7 @@ def serve(
         limits=Limits(running=max_running, waiting=max_waiting),
     )
     settings = guarded(settings)
-    open_it = opener(model, engine, precision)
+    open_it = opener(model, engine, precision, cache_mib)
     log_to_stderr(log.value)
     run(settings, open_it)
 
@@ -150,7 +160,9 @@ def guarded(settings: Settings) -> Settings:
     return replace(settings, hosts=() if watched else (*LOOPBACK_NAMES, settings.host))
 
 
-def opener(model: Path | None, engine: str, precision: str | None) -> Callable[[], Engine]:
+def opener(
+    model: Path | None, engine: str, precision: str | None, cache_mib: int | None = None
+) -> Callable[[], Engine]:
     """What opens the engine, beside a server that listens already.
 
     NevaError at once for what can be told now: no such engine or precision, no checkpoint there,
@@ -163,7 +175,7 @@ def opener(model: Path | None, engine: str, precision: str | None) -> Callable[[
 
     def open_it() -> Engine:
         checkpoint = given or with_terms(Checkpoint.open(default_checkpoint()))
-        return open_engine(checkpoint, engine, precision)
+        return open_engine(checkpoint, engine, precision, cache_mib=cache_mib)
 
     return open_it
 
