@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva.engine import open_engine
@@ -163,6 +163,7 @@ def as_regex(grammar: str) -> str:
     return re.sub(r'"([^"]*)"', lambda found: re.escape(found[1]), grammar).replace(" ", "")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(-2000, 2000), st.integers(0, 1500), st.integers(-2600, 2600))
 def test_ranges_of_whole_numbers(low: int, width: int, number: int) -> None:
     high = low + width
@@ -172,6 +173,7 @@ def test_ranges_of_whole_numbers(low: int, width: int, number: int) -> None:
     assert bool(re.fullmatch(as_regex(integers(None, high)), str(number))) == (number <= high)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(-40, 40), st.integers(0, 30), st.decimals(-80, 80, places=2))
 def test_ranges_of_fractions(low: int, width: int, number: Any) -> None:
     high = low + width

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neva.engine.stops import StopFilter
@@ -17,6 +17,7 @@ def show(pieces: list[str], stops: tuple[str, ...]) -> tuple[str, bool, list[str
     return "".join(shown), stop.stopped, shown
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     text=LETTERS,
     cuts=st.lists(st.integers(0, 30), max_size=8),

@@ -1,5 +1,6 @@
 """Images decoded before are found again, by their owner only, in bounded memory."""
 
+import base64
 import io
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from neva.errors import ImageError
+from neva.images import ImageSource
 from neva.server.decoded import DecodedImages
 
 
@@ -47,3 +49,22 @@ def test_what_is_no_image_is_refused_every_time() -> None:
     for _ in range(2):
         with pytest.raises(ImageError):
             images.read("anna", png(0)[:40])
+
+
+def test_a_data_uri_is_known_by_its_text_and_its_owner() -> None:
+    images, asked = DecodedImages(), []
+
+    class Watched(ImageSource):
+        def data(self) -> bytes:
+            asked.append(self.url)
+            return super().data()
+
+    source = Watched("data:image/png;base64," + base64.b64encode(png(0)).decode())
+    first = images.read_uri("anna", source)
+    assert images.read_uri("anna", source) is first and len(asked) == 1
+    assert images.read_uri("bert", source) is not first
+    assert first.digest == images.read("anna", png(0)).digest
+    broken = Watched(source.url[:-1] + "?")
+    for _ in range(2):
+        with pytest.raises(ImageError, match="base64"):
+            images.read_uri("anna", broken)

@@ -14,6 +14,8 @@ from echo_engine import EchoEngine, heard_as, wait_until
 from server_house import CHAT, NVIDIA, WEB, Live
 
 from neva.engine.protocol import Chunk, Finish, Usage
+from neva.server.app import create_app
+from neva.server.listen import bind, listen, server_for
 from neva.server.listening import Listener
 from neva.server.patience import PatientProtocol
 from neva.server.settings import Limits, Settings
@@ -204,3 +206,16 @@ def test_the_double_says_what_it_was_given() -> None:
     text, last = collect(stream)
     assert text.strip() == heard_as(request)
     assert last.finish == "stop"
+
+
+def test_neva_serve_runs_on_the_fast_loop() -> None:
+    pytest.importorskip("uvloop")
+    server, loops = server_for(create_app(EchoEngine())), list[str]()
+
+    def began() -> None:
+        loops.append(type(asyncio.get_running_loop()).__module__)
+        server.should_exit = True
+
+    with bind("127.0.0.1", 0) as bound:
+        listen(server, bound, began)
+    assert loops == ["uvloop"]

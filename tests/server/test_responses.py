@@ -91,7 +91,7 @@ def test_showing_listing_deleting(house: House) -> None:
 
 
 def test_events(house_of: Callable[..., House]) -> None:
-    house = house_of(engine=EchoEngine(pause=0.002))
+    house = house_of(engine=EchoEngine(pause=0.02))
     whole = say(house, "Hi")
     raw = house.client.post(RESPONSES, json={"input": "Hi", "seed": 0, "stream": True}).text
     events = []
@@ -105,7 +105,7 @@ def test_events(house_of: Callable[..., House]) -> None:
     end = ["output_text.done", "content_part.done", "output_item.done", "completed"]
     assert kinds[-4:] == end
     deltas = [e["delta"] for e in events if e["type"] == "response.output_text.delta"]
-    assert len(deltas) > 2
+    assert len(deltas) > 1, "in pieces; on a busy machine several words are one"
     assert "".join(deltas) == text(whole) == text(events[-1]["response"])
     stored = house.client.get(f"{RESPONSES}/{events[0]['response']['id']}").json()
     assert stored == events[-1]["response"]

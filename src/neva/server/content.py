@@ -95,7 +95,7 @@ class Images:
                     f"asset {source.asset_id[:40]} is not a PNG, JPEG, WebP or GIF that can be read"
                 ) from None
         if source.is_data:
-            return self._decoded.read(self.sharers, source.data())
+            return self._decoded.read_uri(self.sharers, source)
         if source.url[:7].lower() == "http://" or source.url[:8].lower() == "https://":
             if not self._fetcher.hosts:
                 raise ImageError(

@@ -1,14 +1,16 @@
 """Images decoded before: the same bytes from the same owner are not decoded a second time.
 
 A conversation sends its picture again with every turn, and decoding it is most of what a server
-adds to the time to the first word. Bounded in bytes of pixels, least recently used out first.
+adds to the time to the first word; of a data URI not even the base64 is read again. Bounded in
+bytes of pixels, least recently used out first.
 """
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
 
-from neva.images import RGBImage, read_image
+from neva.images import ImageSource, RGBImage, read_image
 
 KEPT_BYTES = 64 * 2**20
 
@@ -24,13 +26,23 @@ class DecodedImages:
 
     def read(self, owner: str, data: bytes) -> RGBImage:
         """The image in `data`; ImageError as the door says it. What is not an image is not kept."""
-        key = owner, hashlib.sha256(data).digest()
+        return self._read(owner, data, lambda: data)
+
+    def read_uri(self, owner: str, source: ImageSource) -> RGBImage:
+        """The image in a data URI, known again by its text: as `read`.
+
+        Bytes and URIs share the keys: what begins with "data:" is no image.
+        """
+        return self._read(owner, source.url.encode("utf-8", "surrogatepass"), source.data)
+
+    def _read(self, owner: str, name: bytes, data: Callable[[], bytes]) -> RGBImage:
+        key = owner, hashlib.sha256(name).digest()
         with self._lock:
             known = self._kept.get(key)
             if known is not None:
                 self._kept.move_to_end(key)
                 return known
-        image = read_image(data)
+        image = read_image(data())
         self._keep(key, image)
         return image
 

@@ -101,5 +101,6 @@ def listen(server: Server, bound: socket.socket, began: Callable[[], None]) -> N
             began()
         await serving
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+    loop = server.config.get_loop_factory()  # uvloop: less CPU for each chunk
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(serve())

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 DONE = b"data: [DONE]\n\n"
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class ClientGone(Exception):
@@ -23,7 +24,7 @@ class ClientGone(Exception):
 def event(data: Mapping[str, Any], name: str | None = None) -> bytes:
     """One event, in ASCII: clients that split lines at U+2028 or U+0085 see none in it."""
     head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode("ascii")
+    return f"{head}data: {_encode(data)}\n\n".encode("ascii")
 
 
 async def disconnected(receive: Receive) -> None:
@@ -81,7 +82,10 @@ class EventStream(Response):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        async for data in self._events:
-            async with asyncio.timeout(self._send_seconds):
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as patience:  # one for all: a token is worth 10 us
+            async for data in self._events:
+                patience.reschedule(loop.time() + self._send_seconds)
                 await send({"type": "http.response.body", "body": data, "more_body": True})
+                patience.reschedule(None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
