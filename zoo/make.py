@@ -31,9 +31,9 @@ class Budget:
     """Then on drawings and scenes, with a schedule of their own."""
     pretrain_steps: int = 40
     """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
-    finetune_steps: int = 1330
-    """As many as the committed version had, in two rounds on two sets of records: 850, then 480
-    from the first round's adapter (`--lora-from`) on new image tokens."""
+    finetune_steps: int = 2010
+    """As many as the committed version had, in three rounds on three sets of records: 850, then 480
+    and 680 from the last round's adapter (`--lora-from`) on new image tokens."""
     pretrain_batch: int = 32
     finetune_batch: int = 16
     pretrain_rate: float = 3e-4
@@ -123,7 +123,8 @@ def pack_weights(work: Path, out: Path) -> None:
 def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
     """All steps in order."""
     place = ["--work", str(work)]
-    clip, base, join = work / "clip" / "final", work / "base", work / "composed"
+    clip, deep = work / "clip" / "final", work / "clip" / "deep"
+    base, join = work / "base", work / "composed"
     worded = work / "worded"
     one, two = work / "pretrain", work / "finetune"
     singles = ["--minutes", str(budget.clip_minutes), "--final", "singles", "--resume"]
@@ -138,6 +139,7 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
             _module("zoo.clip_train", *place, *singles),
         ),
         Step("scenes", clip / "model.safetensors", _module("zoo.clip_train", *place, *scenes)),
+        Step("deepen", deep / "model.safetensors", _module("zoo.deepen", *place)),
         Step("base", base / "config.json", lambda: write_base(base)),
         Step("chatter", work / "chatter.json", _module("zoo.chatter", *place)),
         Step("captions", work / "stage1" / "chat.json", _module("zoo.captions", *place)),
@@ -148,7 +150,7 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
             _neva(
                 "compose",
                 "--vision",
-                clip,
+                deep,
                 "--language",
                 base,
                 "--projector",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import CLIPModel
 
 from neva.model import Checkpoint
 from neva.model.features import image_features
@@ -75,6 +76,22 @@ def features_of(model: nn.Module, checkpoint: Checkpoint, pixels: Tensor) -> Ten
     parts = [image_features(model, normalise(part), checkpoint.pixels)
              for part in pixels.split(BATCH)]  # fmt: skip
     return torch.cat(parts).to(torch.bfloat16)
+
+
+@torch.no_grad()
+def states_of(clip: CLIPModel, sampler: Sampler, batches: int = 40, seed: int = 22) -> Tensor:
+    """States ``(N, 37, Dv)`` bf16 before CLIP's last two layers, of views of emoji and flags."""
+    rng = np.random.default_rng(seed)
+    tower, concepts = clip.vision_model, sampler.concepts
+    out = []
+    for _ in range(batches):
+        chosen = rng.choice(len(concepts), min(BATCH, len(concepts)), replace=False)
+        rows = [int(rng.choice(sampler.by_concept[concepts[int(c)]])) for c in chosen]
+        items = [sampler.art(row, rng) for row in rows]
+        views = compose(items, load(items, sampler, np.zeros((0,), np.uint8)), rng)
+        seen = tower(pixel_values=normalise(views.images), output_hidden_states=True)
+        out.append(seen.hidden_states[-3].to(torch.bfloat16))
+    return torch.cat(out)
 
 
 def inside(affine: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ asked: image tokens, seen from the mean word, are to point at the pieces of the 
 patch shows (`zoo.spelling`), of all pieces that there are. In scenes each object's tokens are to
 say that object's name, and the page between them how many there are (`zoo.word_views`). Every token
 also says where it is: along left-right and top-bottom, two directions that are taken off before
-pieces are read. Stages 1 and 2 start from what comes of it. CLIP and LM stay as they are.
+pieces are read. Then a new layer of CLIP learns with the projector (`zoo.recall`). Stages 1 and 2
+start from what comes of it, and from here on CLIP is frozen.
 
 The mean word matters: SmolLM2's word embeddings are a common vector of length 2.2 plus a word's own
 of length 2.4. Of image tokens that are a word with noise (cosine .45) the untrained LM names 68% of
@@ -16,7 +17,9 @@ of length 2.4. Of image tokens that are a word with noise (cosine .45) the untra
 from __future__ import annotations
 
 import argparse
+import copy
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from transformers import CLIPModel
 
 from neva.model import Checkpoint
 from neva.model.load import load_model
@@ -35,8 +39,18 @@ from zoo.clip_data import Sampler
 from zoo.clip_model import HEAD, NameHead
 from zoo.mosaic_losses import places
 from zoo.reading import Reader, openmoji_dev, share_read
+from zoo.recall import Recaller, keep_embedding, remember
 from zoo.spelling import Speller, Words, plain
-from zoo.word_views import Pictures, features_of, items_of, joined, scenes, singles
+from zoo.word_lessons import Lessons
+from zoo.word_views import (
+    Pictures,
+    features_of,
+    items_of,
+    joined,
+    scenes,
+    singles,
+    states_of,
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +67,12 @@ class WordsRecipe:
     mixed: float = 0.5
     """Share of the single drawings that are mixed with another (`mixed`)."""
     steps: int = 5000
+    recall_steps: int = 3600
+    """With the new layer."""
     batch: int = 256
     tokens: int = 8
     rate: float = 4e-3
+    recall_rate: float = 2e-3
     aim_weight: float = 4.0
     """Of 1 - cosine between an image token and the weighted mean of its pieces."""
     size_weight: float = 0.1
@@ -102,56 +119,25 @@ def loss_of(tokens: Tensor, rows: Tensor, at: Tensor, scale: Tensor, words: Word
     return loss + recipe.place_weight * place
 
 
-def mixed(features: Tensor, asked: Tensor, head: NameHead, named: Tensor,
-          share: float) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Some single drawings mixed with others, and asked for what CLIP's head names them.
-
-    Between the artists that were trained lie those that were not: there the projector is to do as
-    the head does, which names OpenMoji's drawings better than a fit to the true names alone.
-    Features ``(B, 36, Dv)``, asked ``(B, 36)``; ``named`` ``(K,)``: rows of the head's names.
-    """
-    count = len(features)
-    other = torch.randperm(count)
-    single = (asked == asked[:, :1]).all(1)
-    chosen = single & single[other] & (torch.rand(count) < share)
-    mine = torch.where(chosen, torch.empty(count).uniform_(0.5, 1.0), 1.0)[:, None, None]
-    features = mine * features + (1 - mine) * features[other]
-    with torch.no_grad():
-        said = named[head.cosines(features.mean(1)).argmax(1)][:, None]
-    return features, torch.where(chosen[:, None], said, asked)
-
-
-def lesson(pictures: Pictures, head: NameHead, named: Tensor,
-           recipe: WordsRecipe) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Features ``(B, T, Dv)`` of patches that show one thing each, left ones first, the texts that
-    they are to say ``(B,)`` and which patches they are ``(B, T)``."""
-    dealt = torch.multinomial(pictures.chance, recipe.batch, replacement=True)
-    features, asked = mixed(pictures.features[dealt].float(), pictures.asked[dealt], head, named,
-                            recipe.mixed)  # fmt: skip
-    one = torch.multinomial((asked >= 0).float(), 1)
-    rows = asked.gather(1, one)
-    at = torch.multinomial((asked == rows).float(), recipe.tokens, replacement=True)
-    at = at.gather(1, places()[at][..., 0].argsort(1))
-    chosen = features.gather(1, at[..., None].expand(-1, -1, features.shape[-1]))
-    return chosen, rows[:, 0], at
-
-
-def fit(projector: nn.Module, pictures: Pictures, head: NameHead, named: Tensor, speller: Speller,
-        words: Words, recipe: WordsRecipe,
-        look: Callable[[], None] = lambda: None) -> None:  # fmt: skip
-    """Teach the projector; pictures are dealt in proportion to their chance."""
-    torch.manual_seed(recipe.seed)
+def begin(projector: nn.Module, features: Tensor, words: Words) -> None:
+    """A fresh projector says the mean word, and something as large as a word beside it."""
     last: nn.Linear = projector.linear_2  # type: ignore[assignment]
     with torch.no_grad():
         last.bias.copy_(words.mean)
-    settle(projector, pictures.features, words)
+    settle(projector, features, words)
+
+
+def fit(projector: nn.Module, lessons: Lessons, speller: Speller, words: Words, recipe: WordsRecipe,
+        look: Callable[[nn.Module], None] = lambda projector: None) -> None:  # fmt: skip
+    """Teach the projector, and what learns with it; pictures are dealt by their chance."""
+    torch.manual_seed(recipe.seed)
     scale = nn.Parameter(torch.tensor(20.0).log())
     optimiser = torch.optim.AdamW([*projector.parameters(), scale], recipe.rate, weight_decay=1e-4)
     grid, start = places(), time.monotonic()
     for step in range(recipe.steps):
         cosine = 0.5 + 0.5 * math.cos(math.pi * step / recipe.steps)
         optimiser.param_groups[0]["lr"] = recipe.rate * min(1.0, (step + 1) / 50) * cosine
-        features, rows, at = lesson(pictures, head, named, recipe)
+        features, rows, at = lessons.deal(recipe.batch, recipe.tokens, recipe.mixed)
         with torch.autocast("cpu", torch.bfloat16):
             tokens = projector(features)
         loss = loss_of(tokens.float(), rows, grid[at], scale, words, speller, recipe)
@@ -161,8 +147,8 @@ def fit(projector: nn.Module, pictures: Pictures, head: NameHead, named: Tensor,
         if step % 500 == 499 or step == recipe.steps - 1:
             took = time.monotonic() - start
             print(f"words: step {step}, loss {loss.item():.3f}, {took:.0f} s", flush=True)
-            look()
-    settle(projector, pictures.features, words)
+            look(projector)
+    settle(projector, lessons.pictures.features, words)
 
 
 def gather(model: nn.Module, parent: Checkpoint, work: Path, recipe: WordsRecipe) -> Pictures:
@@ -174,13 +160,13 @@ def gather(model: nn.Module, parent: Checkpoint, work: Path, recipe: WordsRecipe
                   recipe.scene_share)  # fmt: skip
 
 
-def dev_reader(work: Path, model: nn.Module, parent: Checkpoint, projector: nn.Module,
-               reader: Reader) -> Callable[[], None]:  # fmt: skip
-    """Prints how many of OpenMoji's dev half can be read off the image tokens."""
+def dev_reader(work: Path, model: nn.Module, parent: Checkpoint,
+               reader: Reader) -> Callable[[nn.Module], None]:  # fmt: skip
+    """Prints how many of OpenMoji's dev half can be read off the image tokens of a projector."""
     pixels, names = openmoji_dev(work)
     features = features_of(model, parent, pixels)
 
-    def look() -> None:
+    def look(projector: nn.Module) -> None:
         with torch.no_grad():
             tokens = projector(features.float())
         share = share_read(reader, tokens, names)
@@ -190,34 +176,61 @@ def dev_reader(work: Path, model: nn.Module, parent: Checkpoint, projector: nn.M
 
 
 def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = None) -> None:
-    """Write the checkpoint ``composed`` with a projector that knows words to ``out``."""
+    """Write ``composed``, which is of WORK/clip/deep, with a new layer and a projector that know
+    words to ``out``, and its CLIP to WORK/clip/worded."""
     recipe = recipe or WordsRecipe()
     parent = Checkpoint.open(composed)
     model = load_model(parent, "cpu", torch.bfloat16)
+    tower = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
     pictures = gather(model, parent, work, recipe)
     tokenizer = Tokenizer.from_file(str(composed / "tokenizer.json"))
     head = NameHead.read(work / "clip" / "final" / HEAD)
     speller = Speller.of([*pictures.texts, *map(plain, head.names)], tokenizer)
     embedding = model.get_input_embeddings().weight.detach()[: parent.image_token_id].float()
+    words = Words.of(embedding, speller, tokenizer)
     reader = Reader.of_emoji(work, embedding, tokenizer)
+    lessons = Lessons(pictures.in_rows_of(speller), head, speller.rows([*map(plain, head.names)]))
+    look = dev_reader(work, model, parent, reader)
     projector = model.model.multi_modal_projector.float().requires_grad_(True)
-    look = dev_reader(work, model, parent, projector, reader)
-    fit(projector, pictures.in_rows_of(speller), head, speller.rows([*map(plain, head.names)]),
-        speller, Words.of(embedding, speller, tokenizer), recipe, look)  # fmt: skip
+    begin(projector, pictures.features, words)
+    fit(projector, lessons, speller, words, recipe, look)
+    recaller = Recaller(tower.encoder.layers[-2], projector).float().requires_grad_(True)
+    known = {name: row for row, name in enumerate(head.names)}
+    remember(recaller, head, [known[n] for n in reader.names if n in known], pictures.features)
+    later = replace(recipe, steps=recipe.recall_steps, rate=recipe.recall_rate)
+    fit(recaller, lessons, speller, words, later, look)
+    keep_clip(tower, work, Sampler(work))
     save_checkpoint(model, parent, out, replace(parent.provenance, parents=(parent.sha256,)))
 
 
+def keep_clip(tower: nn.Module, work: Path, sampler: Sampler) -> None:
+    """Write the CLIP with the tower's new layer; its last layer, and the tower's, learn to give
+    the embeddings that it gave before."""
+    source, out = work / "clip" / "deep", work / "clip" / "worded"
+    old = CLIPModel.from_pretrained(source, dtype=torch.float32)
+    new = copy.deepcopy(old)
+    learnt = tower.encoder.layers[-2].state_dict()  # type: ignore[union-attr,index]
+    new.vision_model.encoder.layers[-2].load_state_dict(learnt)
+    cosine = keep_embedding(old, new, states_of(old, sampler))
+    print(f"words: CLIP's embeddings kept, cosine {cosine:.4f}", flush=True)
+    last = new.vision_model.encoder.layers[-1].state_dict()
+    tower.encoder.layers[-1].load_state_dict(last)  # type: ignore[union-attr,index]
+    shutil.copytree(source, out, dirs_exist_ok=True)
+    new.to(torch.bfloat16).save_pretrained(out)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Fit the projector to the words of the names."""
+    """Fit the projector, and CLIP's new layer, to the words of the names."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     parser.add_argument("--composed", type=Path, help="default WORK/composed")
     parser.add_argument("--out", type=Path, help="default WORK/worded")
     parser.add_argument("--steps", type=int, default=WordsRecipe.steps)
+    parser.add_argument("--recall-steps", type=int, default=WordsRecipe.recall_steps)
     parser.add_argument("--scenes", type=int, default=WordsRecipe.scenes)
     parser.add_argument("--views", type=int, default=WordsRecipe.views)
     o = parser.parse_args(argv)
-    recipe = WordsRecipe(steps=o.steps, scenes=o.scenes, views=o.views)
+    recipe = WordsRecipe(steps=o.steps, recall_steps=o.recall_steps, scenes=o.scenes, views=o.views)
     build(o.work, o.composed or o.work / "composed", o.out or o.work / "worded", recipe)
     return 0
 

@@ -1,5 +1,6 @@
 """The projector that knows words, names as records, the base LM's own chatter."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,15 +13,19 @@ import torch.nn.functional as F
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
+from transformers import CLIPConfig, CLIPModel
 from zoo.chatter import cut, prompts
 from zoo.clip_data import Item, Sampler
 from zoo.clip_model import NameHead
 from zoo.deck import Deck
+from zoo.deepen import deepen
 from zoo.mosaic_losses import places
 from zoo.mosaics import Director, compose_mosaics
 from zoo.naming import may_restyle, name_example, restyled
 from zoo.reading import Reader, share_read
+from zoo.recall import Recaller, embedding, keep_embedding, remember
 from zoo.spelling import Speller, Words
+from zoo.word_lessons import Lessons, mixed
 from zoo.word_views import (
     Pictures,
     inside,
@@ -29,7 +34,7 @@ from zoo.word_views import (
     scene_texts,
     words_of,
 )
-from zoo.words import WordsRecipe, fit, mixed
+from zoo.words import WordsRecipe, begin, fit
 
 NAMES = ("red apple", "green apple", "old clock", "cat", "cat face", "sail boat")
 SIDES = ("left", "right", "top", "bottom")
@@ -101,7 +106,9 @@ def test_image_tokens_come_to_say_the_name_and_where_they_are() -> None:
     asked = torch.arange(len(NAMES)).repeat(8)[:, None].expand(-1, 36)
     pictures = Pictures(seen.to(torch.bfloat16), asked, texts, torch.full((48,), 1 / 48))
     projector, rows = Projector(), speller.rows(texts)
-    fit(projector, pictures.in_rows_of(speller), head_of(shown[:, 0]), rows, speller, words, RECIPE)
+    lessons = Lessons(pictures.in_rows_of(speller), head_of(shown[:, 0]), rows)
+    begin(projector, pictures.features, words)
+    fit(projector, lessons, speller, words, RECIPE)
     with torch.no_grad():
         tokens = projector(pictures.features.float())
     said, where = words.split(tokens)
@@ -126,6 +133,55 @@ def test_mixed_pictures_are_asked_for_what_the_head_names() -> None:
     changed = (made != features).flatten(1).any(1)
     assert changed.any()
     assert (said[changed] == torch.arange(len(NAMES))[changed][:, None]).all()  # the larger share
+
+
+def tiny_clip() -> CLIPModel:
+    """16 wide, three layers, 36 patches."""
+    shared = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    vision = {**shared, "num_hidden_layers": 3, "image_size": 24, "patch_size": 4}
+    text = {**shared, "num_hidden_layers": 1, "vocab_size": 20, "max_position_embeddings": 8}
+    torch.manual_seed(1)
+    return CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=8)).eval()
+
+
+def test_a_deeper_wider_clip_says_the_same() -> None:
+    clip = tiny_clip()
+    deep = deepen(clip, 80).eval()
+    pixels = torch.randn(2, 3, 24, 24)
+    with torch.no_grad():
+        seen = [m.get_image_features(pixel_values=pixels) for m in (clip, deep)]
+        inner = [m.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
+                 for m in (clip, deep)]  # fmt: skip
+    one, other = (getattr(s, "pooler_output", s) for s in seen)
+    assert torch.allclose(one, other, atol=1e-6)
+    assert torch.allclose(inner[0][-2], inner[1][-2], atol=1e-6)  # what LLaVA reads
+    assert deep.config.vision_config.num_hidden_layers == 4
+    assert deep.config.vision_config.intermediate_size == 80
+
+
+def test_a_memory_starts_silent_with_a_key_for_each_name() -> None:
+    torch.manual_seed(4)
+    shown = torch.randn(len(NAMES), 16)
+    head = head_of(F.layer_norm(shown, (16,)))
+    recaller = Recaller(deepen(tiny_clip(), 80).vision_model.encoder.layers[-2], Projector())
+    features = shown[torch.arange(48) % len(NAMES)][:, None].expand(-1, 36, -1)
+    remember(recaller, head, list(range(len(NAMES))), features)
+    assert torch.allclose(recaller(features), recaller.projector(features))
+    units = recaller.mlp.fc1(recaller.norm(shown))[:, : len(NAMES)]
+    assert torch.equal(units.argmax(1), torch.arange(len(NAMES)))
+
+
+def test_the_last_layer_keeps_the_embeddings() -> None:
+    old = deepen(tiny_clip(), 40)
+    new = copy.deepcopy(old)
+    with torch.no_grad():
+        new.vision_model.encoder.layers[-2].mlp.fc2.weight.normal_(0, 0.3)
+    states = torch.randn(64, 37, 16)
+    layers = [clip.vision_model.encoder.layers[-2:] for clip in (old, new)]
+    with torch.no_grad():
+        apart = (embedding(old, layers[0], states) * embedding(new, layers[1], states)).sum(1)
+    kept = keep_embedding(old, new, states, steps=150, rate=3e-3)
+    assert kept > max(0.9, apart.mean().item())
 
 
 def test_the_head_is_kept_beside_clip(tmp_path: Path) -> None:
