@@ -51,7 +51,7 @@ class Reader:
         halves = torch.stack([units[:, left].mean(1), units[:, ~left].mean(1)], 1)
         chances = F.log_softmax(SHARPNESS * self.words.cosines(halves), -1)
         best = []
-        for part in chances.split(32):
+        for part in torch.split(chances, 32):
             fits = part[:, :, self.columns] * self.weights.transpose(0, 1)
             best += (fits.sum((1, 3)) + self.certain).argmax(1).tolist()
         return [self.names[int(row)] for row in best]

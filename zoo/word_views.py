@@ -74,7 +74,7 @@ def items_of(sampler: Sampler, views: int, seed: int) -> list[Item]:
 def features_of(model: nn.Module, checkpoint: Checkpoint, pixels: Tensor) -> Tensor:
     """Pictures ``(N, 3, 96, 96)`` in 0..1 -> features ``(N, 36, Dv)`` bf16."""
     parts = [image_features(model, normalise(part), checkpoint.pixels)
-             for part in pixels.split(BATCH)]  # fmt: skip
+             for part in torch.split(pixels, BATCH)]  # fmt: skip
     return torch.cat(parts).to(torch.bfloat16)
 
 
@@ -103,7 +103,8 @@ def inside(affine: Tensor) -> Tensor:
     there = torch.einsum("bij,pj->bpi", affine[:, :, :2], centres) + affine[:, None, :, 2]
     off = there.abs().amax(-1)
     large = affine[:, :, 0].norm(dim=1) < 1 / LARGE
-    return (off < 1) | (off == off.amin(1, keepdim=True)) | large[:, None]
+    asked: Tensor = (off < 1) | (off == off.amin(1, keepdim=True)) | large[:, None]
+    return asked
 
 
 def singles(

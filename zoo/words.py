@@ -105,12 +105,13 @@ def loss_of(tokens: Tensor, rows: Tensor, at: Tensor, scale: Tensor, words: Word
     units = F.normalize(said, dim=-1)
     weights = speller.weights(rows[:, None].expand(at.shape[:2]), at[..., 0])
     columns = speller.columns[rows].clamp(min=0)
-    halves = units.unflatten(1, (2, -1)).mean(2)
+    halves = units.reshape(len(units), 2, -1, units.shape[-1]).mean(2)
+    shares = weights.reshape(len(weights), 2, -1, weights.shape[-1]).mean(2)
     with torch.autocast("cpu", torch.bfloat16):
         cosines = halves @ F.normalize(words.own, dim=-1).T
     chances = F.log_softmax(scale.exp() * cosines.float(), -1)
     asked = columns[:, None].expand(-1, 2, -1)
-    named = -(chances.gather(2, asked) * weights.unflatten(1, (2, -1)).mean(2)).sum(-1).mean()
+    named = -(chances.gather(2, asked) * shares).sum(-1).mean()
     aim = F.normalize(weights @ words.own[columns], dim=-1)
     missed = 1 - (units * aim).sum(-1).mean()
     size = (said.norm(dim=-1) / words.length).log().pow(2).mean()
