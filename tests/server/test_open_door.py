@@ -14,7 +14,7 @@ import pytest
 from real_server import free_port, serving
 from server_house import CHAT
 
-KEY = "nvapi-of-the-open-door-0123"
+KEY = "nvapi-open-door-0123"
 EVERYWHERE = ("--host", "0.0.0.0")
 FRONTED = "--tls-in-front"
 HI = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
