@@ -29,16 +29,16 @@ class Budget:
     """On single drawings."""
     scene_minutes: float = 39.0
     """Then on drawings and scenes, with a schedule of their own."""
-    pretrain_steps: int = 40
+    pretrain_steps: int = 20
     """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
-    finetune_steps: int = 2010
-    """As many as the committed version had, in three rounds on three sets of records: 850, then 480
-    and 680 from the last round's adapter (`--lora-from`) on new image tokens."""
+    finetune_steps: int = 1882
+    """As many as the committed version had, in rounds on three sets of records: 850, then 480, 112
+    and 440, each from the last round's adapter (`--lora-from`) on new image tokens."""
     pretrain_batch: int = 32
     finetune_batch: int = 16
-    pretrain_rate: float = 3e-4
-    finetune_rate: float = 7e-4
-    finetune_projector_rate: float = 1.5e-4
+    pretrain_rate: float = 2e-4
+    finetune_rate: float = 6e-4
+    finetune_projector_rate: float = 1e-4
     """Below the adapter's, or the LM would learn to read words that move away."""
     lora_rank: int = 32
 

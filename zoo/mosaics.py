@@ -17,14 +17,14 @@ from torch import Tensor
 
 from zoo.augment import CLIP_MEAN, load, style
 from zoo.clip_data import Item, Sampler
+from zoo.colours import HEART
+from zoo.deck import OBJECT_GROUPS
 from zoo.drawings import SIZE
 
 GRID = 6
 MOST = 5
 SIDES = {1: (0.2, 0.62), 2: (0.2, 0.5), 3: (0.2, 0.42), 4: (0.2, 0.36), 5: (0.19, 0.33)}
 """Number of objects -> their sides as shares of the picture's."""
-OBJECT_GROUPS = ("animals-nature", "food-drink", "travel-places", "activities", "objects")
-HEARTS = "heart"
 CROWDED = 0.5
 """Share of the scenes of two objects or more that show one of them several times."""
 OWNED = 0.15
@@ -84,7 +84,7 @@ class Director:
 def is_heart(concept: str) -> bool:
     """``red heart``, ``blue heart`` and so on, which are plain shapes to a person."""
     words = concept.split()
-    return len(words) == 2 and words[1] == HEARTS
+    return len(words) == 2 and words[1] == HEART
 
 
 def scatter(count: int, frame: tuple[int, int, int, int], rng: Rng) -> list[Box]:

@@ -72,18 +72,25 @@ def compared(side: str, one: Placed, other: Placed) -> str:
     return " | ".join((axis, *sorted((one.phrase, other.phrase))))
 
 
+def compare(
+    view: View, form: str, wordings: tuple[str, ...], side: str, answer: str
+) -> Asked | None:
+    """A question about two things of which one is on that side of the other, if there are such."""
+    found = pairs(view.scene, side)
+    if not found:
+        return None
+    one, other = found[int(view.rng.integers(len(found)))]
+    question = pick(wordings, view.rng).format(one.phrase, other.phrase)
+    return Asked(form, question, answer, compared(side, one, other))
+
+
 def whether(side: str) -> Callable[[View], Asked | None]:
     """Asks if one thing is on that side of another; as often true as not."""
 
     def ask(view: View) -> Asked | None:
         answer = view.balance.rarest(f"whether {side}", ("yes", "no"), view.rng)
         true = side if answer == "yes" else OPPOSITE[side]
-        found = pairs(view.scene, true)
-        if not found:
-            return None
-        one, other = found[int(view.rng.integers(len(found)))]
-        question = pick(WHETHER[side], view.rng).format(one.phrase, other.phrase)
-        return Asked(f"whether {side}", question, answer, compared(side, one, other))
+        return compare(view, f"whether {side}", WHETHER[side], true, answer)
 
     return ask
 
@@ -93,12 +100,7 @@ def which(first: str) -> Callable[[View], Asked | None]:
 
     def ask(view: View) -> Asked | None:
         side = view.balance.rarest(f"which {first}", (first, OPPOSITE[first]), view.rng)
-        found = pairs(view.scene, side)
-        if not found:
-            return None
-        one, other = found[int(view.rng.integers(len(found)))]
-        question = pick(WHICH[first], view.rng).format(one.phrase, other.phrase)
-        return Asked(f"which {first}", question, side, compared(side, one, other))
+        return compare(view, f"which {first}", WHICH[first], side, side)
 
     return ask
 
