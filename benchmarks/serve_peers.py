@@ -107,9 +107,9 @@ def _vllm(start: Start) -> list[str]:
 PEERS = {
     peer.name: peer
     for peer in (
-        _ours("int8", "the default, same seed same text"),
+        _ours("int8", "same seed, same text"),
         _raw("int8"),
-        _ours("int8-fast", "text may vary with load"),
+        _ours("int8-fast", "the default, text may vary with load"),
         _raw("int8-fast"),
         _ours("bf16", "text may vary with load"),
         _ours("int4", "same seed same text"),

@@ -81,7 +81,8 @@ class RawAsker:
         waiting = deque(self._ready(one) for one in bodies)
         to_embed: SimpleQueue[Any] = SimpleQueue()
         embedded: SimpleQueue[Any] = SimpleQueue()
-        Thread(target=self._embed, args=(to_embed, embedded), daemon=True).start()
+        embedder = Thread(target=self._embed, args=(to_embed, embedded), daemon=True)
+        embedder.start()
         answers: list[Answer] = []
         live: dict[int, _Live] = {}
         begun = time.perf_counter()
@@ -112,7 +113,10 @@ class RawAsker:
             one.handle.cancel()
         if live:
             self._pipeline.step()
+        while not to_embed.empty():  # what a crowd that was cut off left: nobody waits for it
+            to_embed.get()
         to_embed.put(None)
+        embedder.join()  # a thread inside OpenVINO when the process ends takes the process down
         return answers
 
     def _ready(self, asked: dict[str, Any]) -> _Asked:

@@ -17,6 +17,8 @@ from real_server import free_port
 from server_house import WEB
 from tiny_llava import write_checkpoint
 
+from neva.commands.serve import opener
+
 KEY = "nvapi-test-0123456789"
 HERE = Path(__file__).parent
 TOTAL = "usage"
@@ -37,10 +39,18 @@ def ended(data: Path, *options: str, key: str | None = KEY) -> tuple[int, str]:
     return process.returncode, said
 
 
+def test_a_server_takes_the_fastest_precision_unless_told(checkpoint: Path) -> None:
+    for asked, taken in ((None, "int8-fast"), ("fp32", "fp32")):
+        engine = opener(checkpoint, "openvino", asked, cache_mib=64, image_cache_mib=16)()
+        assert engine.info.precision == taken
+        assert engine.info.reproducible == (taken == "fp32")
+        engine.close()
+
+
 @pytest.fixture(scope="module")
 def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    sizes = ("--precision", "fp32", "--cache-mib", "64")
+    sizes = ("--precision", "fp32", "--cache-mib", "64", "--image-cache-mib", "16")
     options = ("--model", str(checkpoint), "--port", str(port), *sizes)
     process = command(tmp_path_factory.mktemp("data"), *options)
     url = f"http://127.0.0.1:{port}"

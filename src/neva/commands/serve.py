@@ -13,6 +13,7 @@ from rich.console import Console
 
 from neva.commands.terms import with_terms
 from neva.engine import check_engine, open_engine
+from neva.engine.precision import SERVED
 from neva.engine.protocol import Engine
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
@@ -51,8 +52,8 @@ EngineName = Annotated[str, typer.Option(help="openvino (needs no torch) or torc
 PrecisionName = Annotated[
     str | None,
     typer.Option(
-        help="openvino: int8 (default), fp32, int4: same seed, same text; bf16, int8-fast, "
-        "int4-fast: text may vary with load. torch: fp32, bf16, fp16."
+        help="openvino: int8-fast (default), bf16, int4-fast: fastest, text may vary with load; "
+        "int8, fp32, int4: same seed, same text. torch: fp32, bf16, fp16."
     ),
 ]
 KeyFile = Annotated[
@@ -98,6 +99,15 @@ Cache = Annotated[
         show_default=False,
     ),
 ]
+ImageCache = Annotated[
+    int | None,
+    typer.Option(
+        min=5,
+        help="MiB for pictures that were asked about (openvino); one of 49 tokens takes 0.15. "
+        "[default: 320]",
+        show_default=False,
+    ),
+]
 Days = Annotated[float, typer.Option(min=0.01, help="Days that files and responses are kept.")]
 Log = Annotated[LogFormat, typer.Option(help="Form of the log lines on stderr.")]
 Collector = Annotated[
@@ -120,6 +130,7 @@ def serve(
     max_running: Running = Limits.running,
     max_waiting: Waiting = Limits.waiting,
     cache_mib: Cache = None,
+    image_cache_mib: ImageCache = None,
     data: Folder = None,
     store: StoreUrl = None,
     keep_days: Days = 30.0,
@@ -142,7 +153,7 @@ def serve(
         limits=Limits(running=max_running, waiting=max_waiting),
     )
     settings = guarded(settings)
-    open_it = opener(model, engine, precision, cache_mib)
+    open_it = opener(model, engine, precision, cache_mib, image_cache_mib)
     log_to_stderr(log.value)
     run(settings, open_it)
 
@@ -161,7 +172,11 @@ def guarded(settings: Settings) -> Settings:
 
 
 def opener(
-    model: Path | None, engine: str, precision: str | None, cache_mib: int | None = None
+    model: Path | None,
+    engine: str,
+    precision: str | None,
+    cache_mib: int | None = None,
+    image_cache_mib: int | None = None,
 ) -> Callable[[], Engine]:
     """What opens the engine, beside a server that listens already.
 
@@ -169,13 +184,17 @@ def opener(
     a model that the engine cannot run. The default model may still have to be put together.
     """
     given = None if model is None else Checkpoint.open(model)
+    if engine == "openvino":
+        precision = precision or SERVED
     check_engine(engine, precision, given)
     if given is not None:
         with_terms(given)
 
     def open_it() -> Engine:
         checkpoint = given or with_terms(Checkpoint.open(default_checkpoint()))
-        return open_engine(checkpoint, engine, precision, cache_mib=cache_mib)
+        return open_engine(
+            checkpoint, engine, precision, cache_mib=cache_mib, image_cache_mib=image_cache_mib
+        )
 
     return open_it
 

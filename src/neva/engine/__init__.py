@@ -3,6 +3,7 @@
 `openvino` is the default on CPU, `torch` runs any checkpoint on any device and is the reference.
 """
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,13 +50,15 @@ def open_engine(
     device: str | None = None,
     threads: int | None = None,
     cache_mib: int | None = None,
+    image_cache_mib: int | None = None,
     wait: bool = True,
 ) -> "Engine":
     """Load a checkpoint into the engine called `name`; close the engine when done.
 
     `precision`: openvino's are in precision.py, int8 the default; torch's float32 (default),
-    bfloat16, float16. `served_name` is what `/v1/models` shows. `device` is torch's; `threads` and
-    `cache_mib` (KV cache) are openvino's. With `wait` False the first request waits for loading.
+    bfloat16, float16. `served_name` is what `/v1/models` shows. `device` is torch's; `threads`,
+    `cache_mib` (KV cache) and `image_cache_mib` are openvino's. With `wait` False the first request
+    waits for loading.
     Raises NevaError for anything that cannot work.
     """
     from neva.model.checkpoint import Checkpoint
@@ -66,6 +69,8 @@ def open_engine(
         from neva.engine.openvino_engine import OpenVinoEngine, OpenVinoOptions
 
         options = OpenVinoOptions(cache_mib=cache_mib, threads=threads)
+        if image_cache_mib is not None:
+            options = replace(options, image_cache_mib=image_cache_mib)
         return OpenVinoEngine(opened, precision, options, served_name, wait)
     from neva.engine.torch_engine import TorchEngine
 

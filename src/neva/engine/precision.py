@@ -45,6 +45,9 @@ PRECISIONS: Mapping[str, Precision] = {
     )
 }
 DEFAULT = "int8"
+SERVED = "int8-fast"
+"""What a server takes when nothing is said: the fastest whose answers are as often right as fp32's
+(docs/engines.md). What measures or shows one answer takes the reproducible `DEFAULT`."""
 
 
 def precision_named(name: str | None) -> Precision:
