@@ -20,7 +20,7 @@ from zoo.drawings import SIZE, Drawing, Gallery
 from zoo.names import says_colour
 
 OWN_SHAPES = 6000
-SHAPES_FILE = "shapes-2.npy"
+SHAPES_FILE = "shapes-3.npy"
 """The cache of our own shapes; its number changes with what `draw_shape` draws."""
 MONO_INKS = ("black", *("black",) * 4, *[c for c in COLOURS if c not in ("white", "gray")])
 Ints = npt.NDArray[np.int64]

@@ -1,9 +1,9 @@
-"""A CLIP with one more layer that still says the same: room for `zoo.recall` to learn in.
+"""A CLIP with more layers that still says the same: room for `zoo.recall` to learn in.
 
-The new layer stands before the last one, so that it is Hugging Face's layer -2, which LLaVA reads.
-It starts as a copy of the layer below whose two outputs are zero: it adds nothing until it learns.
-Hugging Face's CLIP has one MLP width for all layers, so the old ones get silent units (both as in
-Net2Net, Chen et al. 2016): a memory of 2,500 names needs about as many units.
+The new layers stand before the last one, so that the last of them is Hugging Face's layer -2, which
+LLaVA reads. They start as copies of the layer below whose two outputs are zero: they add nothing
+until they learn. Hugging Face's CLIP has one MLP width for all layers, so the old ones get silent
+units (both as in Net2Net, Chen et al. 2016): a memory of 2,500 names needs about as many units.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from transformers import CLIPModel
 
 WIDE = 3072
 """Units of each MLP, of which layers that do not learn use as many as before."""
+MORE = 2
+"""New layers."""
 PREFIX = "vision_model.encoder.layers."
 SILENT = ("self_attn.out_proj.", "mlp.fc2.")
 
@@ -34,11 +36,11 @@ def widened(key: str, tensor: Tensor, wide: int) -> Tensor:
     return tensor
 
 
-def deepen(clip: CLIPModel, wide: int = WIDE) -> CLIPModel:
-    """The same CLIP with one vision layer more, MLPs ``wide``; embeddings stay as they were."""
+def deepen(clip: CLIPModel, wide: int = WIDE, more: int = MORE) -> CLIPModel:
+    """The same CLIP with ``more`` vision layers, MLPs ``wide``; embeddings stay as they were."""
     config = copy.deepcopy(clip.config)
     last = config.vision_config.num_hidden_layers - 1
-    config.vision_config.num_hidden_layers += 1
+    config.vision_config.num_hidden_layers += more
     config.vision_config.intermediate_size = wide
     state = {}
     for key, narrow in clip.state_dict().items():
@@ -47,10 +49,11 @@ def deepen(clip: CLIPModel, wide: int = WIDE) -> CLIPModel:
             continue
         tensor = widened(key, narrow, wide)
         number, _, rest = key.removeprefix(PREFIX).partition(".")
-        state[f"{PREFIX}{int(number) + (int(number) == last)}.{rest}"] = tensor
+        state[f"{PREFIX}{int(number) + more * (int(number) == last)}.{rest}"] = tensor
         if int(number) == last - 1:
             silent = rest.startswith(SILENT)
-            state[f"{PREFIX}{last}.{rest}"] = torch.zeros_like(tensor) if silent else tensor
+            for new in range(last, last + more):
+                state[f"{PREFIX}{new}.{rest}"] = torch.zeros_like(tensor) if silent else tensor
     made = CLIPModel(config).to(clip.dtype)
     made.load_state_dict(state)
     return made
@@ -64,7 +67,7 @@ def build(source: Path, out: Path, wide: int = WIDE) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write a CLIP with one vision layer more and the same embeddings."""
+    """Write a CLIP with two vision layers more and the same embeddings."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     o = parser.parse_args(argv)

@@ -1,10 +1,10 @@
 """Stage 2: conversations in the form of LLaVA-Instruct, one turn or several per picture.
 
-About 13k records, a third of them names alone (`zoo.naming`) and more than a third composed scenes
-of one to five objects (`zoo.scene_records`): besides these easy-VQA's train images with their own
-questions (at most five turns a record, so that early answers give away little), yes/no and
-category questions about emoji and icons, flags with country, capital and continent, text-only
-chat, and pictures of nothing whose answer is that the model is not sure (`zoo.unsure`).
+About 18k records, half of them names alone (`zoo.naming`) and a third composed scenes of one to
+five objects (`zoo.scene_records`): besides these easy-VQA's train images with their own questions
+(at most five turns a record, so that early answers give away little), yes/no and category
+questions about emoji and icons, flags with country, capital and continent, text-only chat, and
+pictures of nothing whose answer is that the model is not sure (`zoo.unsure`).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class InstructionPlan:
     """How many records of each kind, and how many turns a record may have."""
 
     vqa_images: int = 4000
-    vqa: int = 700
+    vqa: int = 400
     turns: int = 5
-    names: int = 4200
+    names: int = 9000
     icon_names: int = 300
-    emoji: int = 500
+    emoji: int = 400
     icons: int = 80
     monos: int = 200
-    flags: int = 700
+    flags: int = 600
     shapes: int = 350
     scenes: ScenePlan = field(default_factory=ScenePlan)
     unsure: int = 400

@@ -29,17 +29,18 @@ class Budget:
     """On single drawings."""
     scene_minutes: float = 39.0
     """Then on drawings and scenes, with a schedule of their own."""
-    pretrain_steps: int = 20
+    pretrain_steps: int = 12
     """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
-    finetune_steps: int = 1882
-    """As many as the committed version had, in rounds on three sets of records: 850, then 480, 112
-    and 440, each from the last round's adapter (`--lora-from`) on new image tokens."""
+    finetune_steps: int = 2362
+    """As many as the committed version had, in rounds on four sets of records: 850, then 480, 112,
+    440 and 480, each from the last round's adapter (`--lora-from`) on new image tokens."""
     pretrain_batch: int = 32
     finetune_batch: int = 16
-    pretrain_rate: float = 2e-4
+    pretrain_rate: float = 5e-6
     finetune_rate: float = 6e-4
-    finetune_projector_rate: float = 1e-4
-    """Below the adapter's, or the LM would learn to read words that move away."""
+    finetune_projector_rate: float = 2e-6
+    """Far below the adapter's, or the LM would learn to read words that move away: the features of
+    `zoo.recall` are twenty times as large as a CLIP's usually are, and so is what a step moves."""
     lora_rank: int = 32
 
     def pretrain_options(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Names read off image tokens without an LM: the known name that they likeliest say."""
+"""Names read off image tokens without an LM: the known name that they are nearest to saying."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from torch import Tensor
 from neva.evaluate.normalise import bare
 from zoo.clip_data import usable
 from zoo.drawings import Gallery, openmoji_half
-from zoo.mosaic_losses import places
 from zoo.spelling import Speller, Words, plain
 from zoo.teacher import on_white
-
-SHARPNESS = 50.0
 
 
 class Reader:
@@ -28,12 +25,8 @@ class Reader:
         speller = Speller.of(texts, tokenizer)
         self.words = Words.of(embedding, speller, tokenizer)
         rows = speller.rows(texts)
-        self.columns = speller.columns[rows].clamp(min=0)
-        halves = [speller.weights(rows, torch.full((len(rows),), x)) for x in (-0.6, 0.6)]
-        self.weights = torch.stack(halves, 1)
-        """Of each piece on the left and the right half, ``(names, 2, 6)``."""
-        log = self.weights.clamp(min=1e-9).log()
-        self.certain = -(self.weights * log).sum((1, 2))
+        self.aims = self.words.aims(speller, rows)
+        """What image tokens say of each name, ``(names, D)``."""
 
     @classmethod
     def of_emoji(cls, work: Path, embedding: Tensor, tokenizer: Tokenizer) -> Reader:
@@ -44,17 +37,10 @@ class Reader:
         return cls(names, embedding, tokenizer)
 
     def read(self, tokens: Tensor) -> list[str]:
-        """Image tokens ``(N, 36, D)`` -> the likeliest name of each picture."""
+        """Image tokens ``(N, 36, D)`` -> the nearest name of each picture."""
         said, _ = self.words.split(tokens)
-        left = places()[:, 0] < 0
-        units = F.normalize(said, dim=-1)
-        halves = torch.stack([units[:, left].mean(1), units[:, ~left].mean(1)], 1)
-        chances = F.log_softmax(SHARPNESS * self.words.cosines(halves), -1)
-        best = []
-        for part in torch.split(chances, 32):
-            fits = part[:, :, self.columns] * self.weights.transpose(0, 1)
-            best += (fits.sum((1, 3)) + self.certain).argmax(1).tolist()
-        return [self.names[int(row)] for row in best]
+        page = F.normalize(said, dim=-1).mean(1)
+        return [self.names[row] for row in (page @ self.aims.T).argmax(1).tolist()]
 
 
 def openmoji_dev(work: Path) -> tuple[Tensor, list[str]]:
@@ -62,6 +48,15 @@ def openmoji_dev(work: Path) -> tuple[Tensor, list[str]]:
     gallery = Gallery.open(work / "openmoji")
     dev = [i for i, d in enumerate(gallery.drawings) if openmoji_half(d.codepoint) == "dev"]
     return on_white(gallery.pixels[dev]), [gallery.drawings[i].concept for i in dev]
+
+
+def nearness(reader: Reader, tokens: Tensor, names: list[str]) -> float:
+    """Mean cosine of image tokens ``(N, 36, D)`` with what they would say of the true names."""
+    row = {name: place for place, name in enumerate(reader.names)}
+    known = torch.tensor([place for place, name in enumerate(names) if name in row])
+    rows = torch.tensor([row[name] for name in names if name in row])
+    said, _ = reader.words.split(tokens[known])
+    return F.cosine_similarity(said, reader.aims[rows][:, None], dim=-1).mean().item()
 
 
 def share_read(reader: Reader, tokens: Tensor, names: list[str]) -> float:

@@ -1,4 +1,4 @@
-"""Stage 2's scenes: places, crowds, reasoning, and all questions mixed.
+"""Stage 2's scenes: places, sides, crowds, reasoning, and all questions mixed.
 
 Answers are balanced over all records, form by form (`zoo.balance`), since a scene that is not
 understood is answered with what was told most: "yes", and "1" to any "how many pictures of".
@@ -29,7 +29,7 @@ from zoo.scene_questions import (
     shuffled,
 )
 from zoo.scenes import Actor, compose_scene
-from zoo.side_questions import COMPARE_FORMS, END_FORMS
+from zoo.side_questions import COMPARE_FORMS, END_FORMS, place
 
 Rng = np.random.Generator
 DESCRIBED = 0.15
@@ -43,11 +43,13 @@ ENDS = 0.35
 class ScenePlan:
     """How many records of each kind of scene, and how many turns one may have."""
 
-    places: int = 1600
-    crowds: int = 1100
-    reasoning: int = 600
-    mixed: int = 1500
+    places: int = 900
+    sides: int = 2400
+    crowds: int = 900
+    reasoning: int = 350
+    mixed: int = 1200
     turns: int = 5
+    side_turns: int = 8
 
 
 @dataclass
@@ -57,6 +59,7 @@ class SceneWriter:
     casting: Casting
     rng: Rng
     turns: int = 5
+    side_turns: int = 8
     balance: Balance = field(default_factory=Balance)
 
     def places(self) -> Example:
@@ -66,6 +69,16 @@ class SceneWriter:
         count = int(self.rng.choice([2, 3, 4, 5], p=[0.15, 0.3, 0.3, 0.25]))
         self.casting.add(cast, count, source, self.rng)
         return self._asked("places", cast, self._sides(), self.turns)
+
+    def sides(self) -> Example:
+        """Two to four plain shapes three times of four, else easy things; asked often who is on
+        which side of whom, since comparing takes the LM far more questions than naming."""
+        plain = self.rng.random() < 0.75
+        cast: list[Actor] = []
+        count = int(self.rng.choice([2, 3, 4], p=[0.3, 0.4, 0.3]))
+        self.casting.add(cast, count, self.casting.shape if plain else self.casting.easy, self.rng)
+        forms = shuffled((*COMPARE_FORMS, *COMPARE_FORMS, place), self.rng)
+        return self._asked("sides", cast, forms, self.side_turns)
 
     def crowd(self) -> Example:
         """One to five copies of one thing, alone or among one or two others."""
@@ -112,9 +125,10 @@ class SceneWriter:
 
 def scene_examples(casting: Casting, plan: ScenePlan, rng: Rng) -> list[Example]:
     """All records of scenes, kind by kind; a function of the plan and the generator."""
-    writer = SceneWriter(casting, rng, plan.turns)
+    writer = SceneWriter(casting, rng, plan.turns, plan.side_turns)
     kinds = (
         (writer.places, plan.places),
+        (writer.sides, plan.sides),
         (writer.crowd, plan.crowds),
         (writer.reasoning, plan.reasoning),
         (writer.mixed, plan.mixed),

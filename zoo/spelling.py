@@ -1,15 +1,14 @@
-"""How image tokens say a name: at the left mostly its first word piece, at the right the rest.
+"""How image tokens say a name: all its word pieces at once, the first one strongest.
 
-A bag of words that is the same on every token is not what a language model reads: of training
-drawings whose names could be read off such tokens 65 times of 100, the LM said 17 (`zoo.lens`, run
-3). It has to know with which piece to begin. One piece per token in turn would be plainest, but a
-patch of layer -2 does not know its column (a linear probe finds it half of the time); it knows
-smoothly how far left it is, so the weight of the first piece falls smoothly from left to right.
+Weights fall by `FALL` from piece to piece, so that the LM knows with which to begin. Each patch of
+an object says the same. Other ways were measured: of tokens that say a trained name and nothing
+else, an adapter that had learnt first pieces on the left and the rest on the right read 54 %, and
+of these, which it had never seen, 51 %; a fall of .4 gave 35 %. A patch does not know its column
+well enough for one piece per token (a linear probe of layer -2 finds it half of the time).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 PIECES = 6
-TILT = 0.45
-"""At the left edge the first piece has .5 + TILT of the weight, at the right edge .5 - TILT."""
+FALL = 0.6
 SIDES = ((" left", " right"), (" top", " bottom"))
 FLAG = "flag: "
 
@@ -33,45 +31,33 @@ def plain(name: str) -> str:
 @dataclass(frozen=True)
 class Speller:
     """Texts as word pieces: ``vocabulary`` holds the ids of all pieces, sorted; of each text the
-    columns of its pieces ``(T, 6)``, -1 for none, and how the weight of all but the first is shared
-    among them ``(T, 6)``."""
+    columns of its pieces ``(T, 6)``, -1 for none, and their weights ``(T, 6)``, which sum to 1."""
 
     vocabulary: tuple[int, ...]
     row: dict[str, int]
     columns: Tensor
-    rest: Tensor
+    weights: Tensor
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: Tokenizer) -> Speller:
-        """Of all texts that are to be said; pieces are those inside a sentence, rare ones weigh
-        more by the square root."""
+        """Of all texts that are to be said; pieces are those inside a sentence."""
         known = sorted(set(texts))
         ids = [
             list(dict.fromkeys(tokenizer.encode(" " + t, add_special_tokens=False).ids))[:PIECES]
             for t in known
         ]
-        often = Counter(piece for row in ids for piece in row)
-        vocabulary = tuple(sorted(often))
+        vocabulary = tuple(sorted({piece for row in ids for piece in row}))
         column = {piece: place for place, piece in enumerate(vocabulary)}
         columns = torch.full((len(known), PIECES), -1)
-        rest = torch.zeros(len(known), PIECES)
         for place, row in enumerate(ids):
             columns[place, : len(row)] = torch.tensor([column[piece] for piece in row])
-            rare = torch.tensor([often[piece] ** -0.5 for piece in row[1:]])
-            rest[place, 1 : len(row)] = rare / rare.sum()
-            if len(row) == 1:
-                rest[place, 0] = 1.0
-        return cls(vocabulary, {text: place for place, text in enumerate(known)}, columns, rest)
+        weights = (columns >= 0) * FALL ** torch.arange(float(PIECES))
+        weights = weights / weights.sum(1, keepdim=True)
+        return cls(vocabulary, {text: place for place, text in enumerate(known)}, columns, weights)
 
     def rows(self, texts: Sequence[str]) -> Tensor:
         """The rows of texts, ``(len(texts),)``."""
         return torch.tensor([self.row[text] for text in texts])
-
-    def weights(self, rows: Tensor, x: Tensor) -> Tensor:
-        """Of texts ``rows`` (...) at ``x`` (...), -1 at the left edge to 1: ``(..., 6)``."""
-        first = F.one_hot(torch.tensor(0), PIECES).float()
-        share = (0.5 - TILT * x)[..., None]
-        return share * first + (1 - share) * self.rest[rows]
 
 
 @dataclass(frozen=True)
@@ -102,6 +88,12 @@ class Words:
         off = tokens - self.mean
         where = off @ self.sides
         return off - where @ self.sides.T, where
+
+    def aims(self, speller: Speller, rows: Tensor) -> Tensor:
+        """The direction that says each text: unit vectors ``(len(rows), D)``."""
+        own = self.own[speller.columns[rows].clamp(min=0)]
+        said = (speller.weights[rows][..., None] * own).sum(-2)
+        return F.normalize(said - said @ self.sides @ self.sides.T, dim=-1)
 
     def cosines(self, said: Tensor) -> Tensor:
         """What tokens say ``(..., D)`` -> its cosines with all pieces ``(..., V)``."""

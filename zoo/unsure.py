@@ -24,17 +24,21 @@ BLANK, NOISE = 0.1, 0.08
 """Shares of blank pages and of noise; the rest looks like photographs."""
 
 
-def unsure_example(rng: Rng) -> Example:
-    """A picture of nothing, asked for its name and a description."""
+def nothing(rng: Rng) -> tuple[Image.Image, str]:
+    """A picture of nothing, and its description."""
     size = picture_size(rng)
     dice = rng.random()
     if dice < BLANK:
-        picture, said = Image.new("RGB", size, _colour(rng, 120, 256)), say.BLANK
-    elif dice < BLANK + NOISE:
+        return Image.new("RGB", size, _colour(rng, 120, 256)), say.BLANK
+    if dice < BLANK + NOISE:
         noise = rng.uniform(0, 256, (size[1], size[0], 3)).astype(np.uint8)
-        picture, said = Image.fromarray(noise), say.NOISE
-    else:
-        picture, said = photograph_like(size, rng), say.OUTSIDE
+        return Image.fromarray(noise), say.NOISE
+    return photograph_like(size, rng), say.OUTSIDE
+
+
+def unsure_example(rng: Rng) -> Example:
+    """A picture of nothing, asked for its name and a description."""
+    picture, said = nothing(rng)
     turns: list[Turn] = [
         (say.name_question(rng).split("\n")[0], say.UNSURE),
         (say.pick(say.DESCRIBE, rng), said),

@@ -12,23 +12,23 @@ from zoo.mosaic_losses import places
 from zoo.word_views import Pictures
 
 
-def mixed(features: Tensor, asked: Tensor, head: NameHead, named: Tensor,
+def mixed(states: Tensor, asked: Tensor, head: NameHead, named: Tensor,
           share: float) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Some single drawings mixed with others, and asked for what CLIP's head names them.
 
     Between the artists that were trained lie those that were not: there the projector is to do as
     the head does, which names OpenMoji's drawings better than a fit to the true names alone.
-    Features ``(B, 36, Dv)``, asked ``(B, 36)``; ``named`` ``(K,)``: rows of the head's names.
+    States ``(B, 37, Dv)``, asked ``(B, 36)``; ``named`` ``(K,)``: rows of the head's names.
     """
-    count = len(features)
+    count = len(states)
     other = torch.randperm(count)
     single = (asked == asked[:, :1]).all(1)
     chosen = single & single[other] & (torch.rand(count) < share)
     mine = torch.where(chosen, torch.empty(count).uniform_(0.5, 1.0), 1.0)[:, None, None]
-    features = mine * features + (1 - mine) * features[other]
+    states = mine * states + (1 - mine) * states[other]
     with torch.no_grad():
-        said = named[head.cosines(features.mean(1)).argmax(1)][:, None]
-    return features, torch.where(chosen[:, None], said, asked)
+        said = named[head.cosines(states[:, 1:].mean(1)).argmax(1)][:, None]
+    return states, torch.where(chosen[:, None], said, asked)
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,13 @@ class Lessons:
     named: Tensor
 
     def deal(self, batch: int, count: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Features ``(B, T, Dv)`` of ``count`` patches that show one thing, left ones first, the
-        texts that they are to say ``(B,)`` and which patches they are ``(B, T)``; ``share`` of
-        the single drawings are mixed with another."""
+        """States ``(B, 37, Dv)``, ``count`` patches ``(B, T)`` of each that show one thing, left
+        ones first, and the text that they are to say ``(B,)``; ``share`` of the single drawings
+        are mixed with another."""
         dealt = torch.multinomial(self.pictures.chance, batch, replacement=True)
-        features, asked = self.pictures.features[dealt].float(), self.pictures.asked[dealt]
-        features, asked = mixed(features, asked, self.head, self.named, share)
+        states, asked = self.pictures.states[dealt].float(), self.pictures.asked[dealt]
+        states, asked = mixed(states, asked, self.head, self.named, share)
         rows = asked.gather(1, torch.multinomial((asked >= 0).float(), 1))
         at = torch.multinomial((asked == rows).float(), count, replacement=True)
         at = at.gather(1, places()[at][..., 0].argsort(1))
-        chosen = features.gather(1, at[..., None].expand(-1, -1, features.shape[-1]))
-        return chosen, rows[:, 0], at
+        return states, at, rows[:, 0]

@@ -12,32 +12,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPModel
 
-from neva.model import Checkpoint
-from neva.model.features import image_features
 from zoo import vqa
-from zoo.augment import compose, load, normalise
+from zoo.augment import CLIP_MEAN, compose, load, normalise
 from zoo.clip_data import Item, Sampler, usable
 from zoo.colours import COLOURS, SHAPES
+from zoo.drawings import SIZE
 from zoo.mosaic_losses import places
 from zoo.mosaics import GRID, Director, Mosaics, compose_mosaics
 from zoo.scene_questions import NUMBERS
 from zoo.spelling import Speller, plain
+from zoo.unsure import nothing
 
 PATCHES = GRID * GRID
 BATCH = 128
+NOTHING = "nothing clear"
+"""What a picture of nothing says: all drawings have a name, so without it one would be said."""
 LARGE = 0.7
 """Beside drawings smaller than this share of the picture the page is not asked for the name."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Features ``(N, 36, Dv)`` bf16 of pictures, what each patch is to say ``(N, 36)`` as a row of
-    ``texts`` or -1, how often each picture is dealt ``(N,)``."""
+    """States ``(N, 37, Dv)`` bf16 of pictures, the class token's first, what each patch is to say
+    ``(N, 36)`` as a row of ``texts`` or -1, how often each picture is dealt ``(N,)``."""
 
-    features: Tensor
+    states: Tensor
     asked: Tensor
     texts: tuple[str, ...]
     chance: Tensor
@@ -71,27 +73,12 @@ def items_of(sampler: Sampler, views: int, seed: int) -> list[Item]:
 
 
 @torch.no_grad()
-def features_of(model: nn.Module, checkpoint: Checkpoint, pixels: Tensor) -> Tensor:
-    """Pictures ``(N, 3, 96, 96)`` in 0..1 -> features ``(N, 36, Dv)`` bf16."""
-    parts = [image_features(model, normalise(part), checkpoint.pixels)
+def states_of(tower: nn.Module, pixels: Tensor) -> Tensor:
+    """Pictures ``(N, 3, 96, 96)`` in 0..1 -> what LLaVA's layer -2 says ``(N, 37, Dv)`` bf16."""
+    kind = next(tower.parameters()).dtype
+    parts = [tower(pixel_values=normalise(part).to(kind), output_hidden_states=True)
              for part in torch.split(pixels, BATCH)]  # fmt: skip
-    return torch.cat(parts).to(torch.bfloat16)
-
-
-@torch.no_grad()
-def states_of(clip: CLIPModel, sampler: Sampler, batches: int = 40, seed: int = 22) -> Tensor:
-    """States ``(N, 37, Dv)`` bf16 before CLIP's last two layers, of views of emoji and flags."""
-    rng = np.random.default_rng(seed)
-    tower, concepts = clip.vision_model, sampler.concepts
-    out = []
-    for _ in range(batches):
-        chosen = rng.choice(len(concepts), min(BATCH, len(concepts)), replace=False)
-        rows = [int(rng.choice(sampler.by_concept[concepts[int(c)]])) for c in chosen]
-        items = [sampler.art(row, rng) for row in rows]
-        views = compose(items, load(items, sampler, np.zeros((0,), np.uint8)), rng)
-        seen = tower(pixel_values=normalise(views.images), output_hidden_states=True)
-        out.append(seen.hidden_states[-3].to(torch.bfloat16))
-    return torch.cat(out)
+    return torch.cat([part.hidden_states[-2] for part in parts]).to(torch.bfloat16)
 
 
 def inside(affine: Tensor) -> Tensor:
@@ -108,8 +95,7 @@ def inside(affine: Tensor) -> Tensor:
 
 
 def singles(
-    model: nn.Module,
-    checkpoint: Checkpoint,
+    tower: nn.Module,
     sampler: Sampler,
     items: list[Item],
     share: float,
@@ -121,17 +107,17 @@ def singles(
     rng = np.random.default_rng(seed)
     texts = tuple(dict.fromkeys(words_of(item) for item in items))
     row = {text: place for place, text in enumerate(texts)}
-    features, asked = [], []
+    states, asked = [], []
     for start in range(0, len(items), BATCH):
         part = items[start : start + BATCH]
         views = compose(part, load(part, sampler, pixels), rng)
-        features.append(features_of(model, checkpoint, views.images))
+        states.append(states_of(tower, views.images))
         said = torch.tensor([row[words_of(item)] for item in part])[:, None]
         asked.append(torch.where(inside(views.affine), said, -1))
         if start % (100 * BATCH) == 0:
-            print(f"features: {start:,} of {len(items):,}", flush=True)
+            print(f"states: {start:,} of {len(items):,}", flush=True)
     chance = named_alike(items, sampler, share)
-    return Pictures(torch.cat(features), torch.cat(asked), texts, chance)
+    return Pictures(torch.cat(states), torch.cat(asked), texts, chance)
 
 
 def named_alike(items: list[Item], sampler: Sampler, share: float) -> Tensor:
@@ -155,28 +141,46 @@ def scene_texts(mosaics: Mosaics) -> list[list[str]]:
     ]
 
 
-def scenes(
-    model: nn.Module, checkpoint: Checkpoint, sampler: Sampler, count: int, seed: int
-) -> Pictures:
+def scenes(tower: nn.Module, sampler: Sampler, count: int, seed: int) -> Pictures:
     """Pictures of several drawings, dealt equally often."""
     director, rng = Director(sampler), np.random.default_rng([seed, 1])
-    features: list[Tensor] = []
+    states: list[Tensor] = []
     texts: list[list[str]] = []
     for start in range(0, count, BATCH):
         part = compose_mosaics(director, min(BATCH, count - start), rng)
-        features.append(features_of(model, checkpoint, part.pixels))
+        states.append(states_of(tower, part.pixels))
         texts += scene_texts(part)
     known = tuple(dict.fromkeys(text for row in texts for text in row))
     place = {text: n for n, text in enumerate(known)}
     asked = torch.tensor([[place[text] for text in row] for row in texts])
-    return Pictures(torch.cat(features), asked, known, torch.full((count,), 1 / count))
+    return Pictures(torch.cat(states), asked, known, torch.full((count,), 1 / count))
+
+
+def nothings(tower: nn.Module, count: int, seed: int) -> Pictures:
+    """Pictures of nothing (`zoo.unsure`), whose patches say that there is nothing clear."""
+    rng = np.random.default_rng([seed, 2])
+    states = []
+    for start in range(0, count, BATCH):
+        made = [nothing(rng)[0] for _ in range(min(BATCH, count - start))]
+        pixels = np.stack([np.asarray(square(picture), np.float32) / 255 for picture in made])
+        states.append(states_of(tower, torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+    asked = torch.zeros(count, PATCHES, dtype=torch.long)
+    return Pictures(torch.cat(states), asked, (NOTHING,), torch.full((count,), 1 / count))
+
+
+def square(picture: Image.Image) -> Image.Image:
+    """Padded with CLIP's mean colour, as LLaVA does, and scaled to what CLIP sees."""
+    side, mean = max(picture.size), tuple(round(255 * part) for part in CLIP_MEAN)
+    page = Image.new("RGB", (side, side), mean)
+    page.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return page.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
 def joined(one: Pictures, other: Pictures, share: float) -> Pictures:
     """Both; ``share`` of what is dealt is the other's."""
     moved = torch.where(other.asked >= 0, other.asked + len(one.texts), -1)
     return Pictures(
-        torch.cat([one.features, other.features]),
+        torch.cat([one.states, other.states]),
         torch.cat([one.asked, moved]),
         one.texts + other.texts,
         torch.cat([one.chance * (1 - share), other.chance * share]),
