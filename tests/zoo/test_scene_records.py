@@ -29,7 +29,7 @@ CAT = Placed("cat", "", (10, 10, 50, 50))
 DOG = Placed("dog", "", (140, 12, 180, 52))
 RING = Placed("ring", "red", (12, 150, 52, 190))
 SCENE = Scene((200, 200), (DOG, CAT, RING))
-PLAN = ScenePlan(places=20, crowds=20, reasoning=16, mixed=20)
+PLAN = ScenePlan(places=20, sides=12, crowds=20, reasoning=16, mixed=20)
 
 
 @pytest.fixture(scope="module")
@@ -211,11 +211,13 @@ def test_records_are_short_and_a_function_of_the_seed(casting: Casting) -> None:
     assert [e.turns for e in first] == [e.turns for e in second]
     pictures = [(a.picture, b.picture) for a, b in zip(first, second, strict=True)]
     assert all(a and b and a.tobytes() == b.tobytes() for a, b in pictures)
-    kinds = {"places": 20, "crowd": 20, "reasoning": 16, "scene": 20}
+    kinds = {"places": 20, "sides": 12, "crowd": 20, "reasoning": 16, "scene": 20}
     assert Counter(e.kind for e in first) == kinds
     for example in first:
-        assert 1 <= len(example.turns) <= 5
+        assert 1 <= len(example.turns) <= (8 if example.kind == "sides" else 5)
         assert len({question for question, _ in example.turns}) == len(example.turns)
+    sides = [answer for e in first if e.kind == "sides" for _, answer in e.turns]
+    assert abs(sides.count("yes") - sides.count("no")) <= 8 and len(sides) > 30
     assert sum("odd" in q or "belong" in q for e in first for q, _ in e.turns) >= 6
 
 

@@ -16,7 +16,7 @@ def test_most_of_a_shape_has_its_colour(kind: str) -> None:
         pixels = np.asarray(draw_shape(Shape(kind, "blue"), 90, rng)).astype(int)
         assert max(pixels.shape[:2]) == 90
         red, green, blue = (pixels[pixels[..., 3] > 250][:, n] for n in range(3))
-        coloured = (blue > 150) & (blue > red + 60) & (blue > green + 60)
+        coloured = (blue > 150) & (blue > red + 40) & (blue > green)  # the sky's too
         assert coloured.mean() > 0.35, kind
 
 
