@@ -94,7 +94,3 @@ class Words:
         own = self.own[speller.columns[rows].clamp(min=0)]
         said = (speller.weights[rows][..., None] * own).sum(-2)
         return F.normalize(said - said @ self.sides @ self.sides.T, dim=-1)
-
-    def cosines(self, said: Tensor) -> Tensor:
-        """What tokens say ``(..., D)`` -> its cosines with all pieces ``(..., V)``."""
-        return F.normalize(said, dim=-1) @ F.normalize(self.own, dim=-1).T

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
+from neva.images import PixelRecipe, from_pixels
 from zoo import vqa
-from zoo.augment import CLIP_MEAN, compose, load, normalise
+from zoo.augment import compose, load, normalise
 from zoo.clip_data import Item, Sampler, usable
 from zoo.colours import COLOURS, SHAPES
 from zoo.drawings import SIZE
@@ -158,22 +158,15 @@ def scenes(tower: nn.Module, sampler: Sampler, count: int, seed: int) -> Picture
 
 def nothings(tower: nn.Module, count: int, seed: int) -> Pictures:
     """Pictures of nothing (`zoo.unsure`), whose patches say that there is nothing clear."""
-    rng = np.random.default_rng([seed, 2])
+    rng, recipe = np.random.default_rng([seed, 2]), PixelRecipe(SIZE, "pad")
     states = []
     for start in range(0, count, BATCH):
         made = [nothing(rng)[0] for _ in range(min(BATCH, count - start))]
-        pixels = np.stack([np.asarray(square(picture), np.float32) / 255 for picture in made])
-        states.append(states_of(tower, torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+        squares = np.stack([recipe.square(from_pixels(np.array(picture))) for picture in made])
+        pixels = torch.from_numpy(squares).permute(0, 3, 1, 2) / 255
+        states.append(states_of(tower, pixels))
     asked = torch.zeros(count, PATCHES, dtype=torch.long)
     return Pictures(torch.cat(states), asked, (NOTHING,), torch.full((count,), 1 / count))
-
-
-def square(picture: Image.Image) -> Image.Image:
-    """Padded with CLIP's mean colour, as LLaVA does, and scaled to what CLIP sees."""
-    side, mean = max(picture.size), tuple(round(255 * part) for part in CLIP_MEAN)
-    page = Image.new("RGB", (side, side), mean)
-    page.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return page.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
 def joined(one: Pictures, other: Pictures, share: float) -> Pictures:

@@ -37,6 +37,7 @@ from zoo.word_views import (
     Pictures,
     inside,
     joined,
+    nothings,
     page_words,
     scene_texts,
     words_of,
@@ -123,7 +124,8 @@ def test_image_tokens_come_to_say_the_name_and_where_they_are() -> None:
         tokens = recaller(states, all_patches(states))
     said, where = words.split(tokens)
     assert said.norm(dim=-1).mean().item() == pytest.approx(words.length.item(), rel=0.05)
-    first = words.cosines(said).argmax(-1)[:, places()[:, 0] < -0.5]
+    cosines = F.normalize(said, dim=-1) @ F.normalize(words.own, dim=-1).T
+    first = cosines.argmax(-1)[:, places()[:, 0] < -0.5]
     assert (first == speller.columns[rows, 0].repeat(8)[:, None]).float().mean().item() > 0.9
     leaning = torch.corrcoef(torch.stack([where[0, :, 0], places()[:, 0]]))[0, 1]
     assert leaning.item() < -0.7  # towards "left" at the left
@@ -147,9 +149,14 @@ def test_mixed_pictures_are_asked_for_what_the_head_names() -> None:
 
 
 def tiny_clip() -> CLIPModel:
-    """16 wide, three layers, 36 patches."""
+    """16 wide, three layers, 36 patches of 4 pixels."""
+    return sized_clip(24, 4)
+
+
+def sized_clip(side: int, patch: int) -> CLIPModel:
+    """The same for pictures of another size."""
     shared = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
-    vision = {**shared, "num_hidden_layers": 3, "image_size": 24, "patch_size": 4}
+    vision = {**shared, "num_hidden_layers": 3, "image_size": side, "patch_size": patch}
     text = {**shared, "num_hidden_layers": 1, "vocab_size": 20, "max_position_embeddings": 8}
     torch.manual_seed(1)
     return CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=8)).eval()
@@ -245,6 +252,12 @@ def test_the_head_is_kept_beside_clip(tmp_path: Path) -> None:
     patches = torch.randn(5, 16)
     assert again.names == NAMES
     assert torch.allclose(again.cosines(patches), head.cosines(patches), atol=0.02)
+
+
+def test_pictures_of_nothing_say_so() -> None:
+    made = nothings(deepen(sized_clip(96, 16), 40).vision_model, 3, 5)
+    assert made.states.shape == (3, 37, 16) and made.texts == ("nothing clear",)
+    assert not made.asked.any() and made.chance.sum().item() == pytest.approx(1.0)
 
 
 def test_small_drawings_are_asked_where_they_are() -> None:

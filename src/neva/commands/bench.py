@@ -26,7 +26,9 @@ def bench(
     ),
     name: str | None = typer.Option(None, help="With --url: the model's name there."),
     engine: str = typer.Option("openvino", help="Engine for --model: openvino or torch."),
-    precision: str | None = typer.Option(None, help="Engine precision, see `neva serve --help`."),
+    precision: str | None = typer.Option(
+        None, help="Engine precision (openvino: int8), see `neva serve --help`."
+    ),
     concurrency: list[int] = typer.Option([1, 8], min=1, help="Requests under way; repeatable."),
     scenario: list[Scenario] = typer.Option(
         list(Scenario), help="What is asked; repeatable, all if left out."

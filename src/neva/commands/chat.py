@@ -28,7 +28,9 @@ def chat(
     question: str | None = typer.Argument(None, help="Left out: a conversation follows."),
     model: Path | None = typer.Option(None, help="Checkpoint; the default model if left out."),
     engine: str = typer.Option("openvino", help="Engine: openvino or torch."),
-    precision: str | None = typer.Option(None, help="Engine precision, see `neva serve --help`."),
+    precision: str | None = typer.Option(
+        None, help="Engine precision (openvino: int8), see `neva serve --help`."
+    ),
     temperature: float = typer.Option(0.2, min=0.0, max=2.0, help="0 is greedy."),
     top_p: float = typer.Option(0.7, min=0.0, max=1.0, help="Nucleus of the sampling."),
     max_tokens: int | None = typer.Option(

@@ -17,7 +17,9 @@ QUESTIONS = ("What is this?", "What color is it?", "Is there a circle?")
 
 
 def demo(
-    precision: str | None = typer.Option(None, help="Engine precision, see `neva serve --help`."),
+    precision: str | None = typer.Option(
+        None, help="Engine precision (openvino: int8), see `neva serve --help`."
+    ),
 ) -> None:
     """Ask the default model about a sample picture, then show where to go next."""
     console = Console(stderr=True, highlight=False)

@@ -61,7 +61,7 @@ Suffix = Annotated[
 System = Annotated[str | None, typer.Option(help="System text instead of the template's.")]
 EngineName = Annotated[str, typer.Option(help="Engine for --model: openvino or torch.")]
 PrecisionName = Annotated[
-    str | None, typer.Option(help="Engine precision, see `neva serve --help`.")
+    str | None, typer.Option(help="Engine precision (openvino: int8), see `neva serve --help`.")
 ]
 InFlight = Annotated[int, typer.Option(min=1, max=1024, help="Requests under way at once.")]
 Figures = Annotated[Path | None, typer.Option(help="Write the figures and every answer here.")]

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from neva.commands.terms import with_terms
-from neva.engine import check_engine, open_engine
+from neva.engine import IMAGE_CACHE_MIB, check_engine, open_engine
 from neva.engine.precision import SERVED
 from neva.engine.protocol import Engine
 from neva.model.checkpoint import Checkpoint
@@ -100,12 +100,10 @@ Cache = Annotated[
     ),
 ]
 ImageCache = Annotated[
-    int | None,
+    int,
     typer.Option(
         min=5,
-        help="MiB for pictures that were asked about (openvino); one of 49 tokens takes 0.15. "
-        "[default: 320]",
-        show_default=False,
+        help="MiB for pictures that were asked about (openvino); one of 49 tokens takes 0.15.",
     ),
 ]
 Days = Annotated[float, typer.Option(min=0.01, help="Days that files and responses are kept.")]
@@ -130,7 +128,7 @@ def serve(
     max_running: Running = Limits.running,
     max_waiting: Waiting = Limits.waiting,
     cache_mib: Cache = None,
-    image_cache_mib: ImageCache = None,
+    image_cache_mib: ImageCache = IMAGE_CACHE_MIB,
     data: Folder = None,
     store: StoreUrl = None,
     keep_days: Days = 30.0,
@@ -176,7 +174,7 @@ def opener(
     engine: str,
     precision: str | None,
     cache_mib: int | None = None,
-    image_cache_mib: int | None = None,
+    image_cache_mib: int = IMAGE_CACHE_MIB,
 ) -> Callable[[], Engine]:
     """What opens the engine, beside a server that listens already.
 

@@ -3,7 +3,6 @@
 `openvino` is the default on CPU, `torch` runs any checkpoint on any device and is the reference.
 """
 
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +40,10 @@ def check_engine(
         raise NevaError(f"there is no engine {name!r}; choose {', '.join(ENGINES)}")
 
 
+IMAGE_CACHE_MIB = 320
+"""For pictures that were asked about: a fifth as pixels, the rest as embeddings."""
+
+
 def open_engine(
     checkpoint: "Checkpoint | Path",
     name: str = "openvino",
@@ -50,7 +53,7 @@ def open_engine(
     device: str | None = None,
     threads: int | None = None,
     cache_mib: int | None = None,
-    image_cache_mib: int | None = None,
+    image_cache_mib: int = IMAGE_CACHE_MIB,
     wait: bool = True,
 ) -> "Engine":
     """Load a checkpoint into the engine called `name`; close the engine when done.
@@ -68,9 +71,7 @@ def open_engine(
     if name == "openvino":
         from neva.engine.openvino_engine import OpenVinoEngine, OpenVinoOptions
 
-        options = OpenVinoOptions(cache_mib=cache_mib, threads=threads)
-        if image_cache_mib is not None:
-            options = replace(options, image_cache_mib=image_cache_mib)
+        options = OpenVinoOptions(cache_mib, image_cache_mib, threads)
         return OpenVinoEngine(opened, precision, options, served_name, wait)
     from neva.engine.torch_engine import TorchEngine
 

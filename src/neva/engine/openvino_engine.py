@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from neva.engine import IMAGE_CACHE_MIB
 from neva.engine.admission import Admission, Limits, check_able
 from neva.engine.decode import AnswerText
 from neva.engine.graphs import find_export
@@ -56,8 +57,7 @@ class OpenVinoOptions:
     """
 
     cache_mib: int | None = None
-    image_cache_mib: int = 320
-    """For pictures: a fifth as pixels, the rest as embeddings."""
+    image_cache_mib: int = IMAGE_CACHE_MIB
     threads: int | None = None
     grammar_seconds: float = 60.0
 
