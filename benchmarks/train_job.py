@@ -49,7 +49,7 @@ class Job:
     def images(self) -> Path:
         return self.work / self.shape / "images"
 
-    def recipe(self, cache: bool) -> Any:
+    def recipe(self, cache: bool, lean: bool = False) -> Any:
         """The recipe of all contenders."""
         from neva.train.recipe import Recipe
 
@@ -67,6 +67,7 @@ class Job:
             row_tokens=longest,
             template="plain" if self.stage == "pretrain" else "chatml",
             feature_cache=cache,
+            lean_optimizer=lean,
             save_every=0,
             threads=self.threads,
         )

@@ -98,9 +98,19 @@ def test_known_numbers() -> None:
     course = COURSES["llava-v1.5-7b"]
     assert work(course.shape, course.pretrain, course.samples[0]).steps == 2181
     assert work(course.shape, course.finetune, course.samples[1]).steps == 5198
-    one = [way.memory.total for way in placements(course.shape, course.finetune, 1)]
+    ways = placements(course.shape, course.finetune, 1)
+    one = [way.memory.total for way in ways if "lean_optimizer" not in way.changes]
     eight = [way.memory.total for way in placements(course.shape, course.finetune, 8)]
     assert min(one) > 80 * 2**30 > min(eight)
+
+
+def test_a_lean_optimiser_takes_six_bytes_a_weight_less() -> None:
+    course = COURSES["llava-v1.5-7b"]
+    full = memory(course.shape, course.finetune)
+    lean = memory(course.shape, course.finetune.with_values(lean_optimizer=True))
+    assert full.total - lean.total == 6 * trainable(course.shape, course.finetune)
+    ways = placements(course.shape, course.finetune, 1)
+    assert any(way.options == "--lean-optimizer --checkpointing" for way in ways)
 
 
 def test_the_command_answers_for_every_recipe(tmp_path: Path) -> None:

@@ -109,6 +109,19 @@ def test_killed_at_twenty_moments(whole: tuple[str, float], inputs: Inputs, tmp_
         kills += hit
 
 
+def test_with_a_lean_optimiser(inputs: Inputs, tmp_path: Path) -> None:
+    """The whole LM learns; its masters and moments are saved as they lie in memory."""
+    lean = RECIPE.with_values(lora=False, lean_optimizer=True)
+    whole = finish(lean, inputs, tmp_path / "whole")
+    process = start(lean, inputs, tmp_path / "run")
+    while not list((tmp_path / "run" / "checkpoints").glob("step-0000000[3-9]")):
+        assert process.exitcode is None
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert finish(lean, inputs, tmp_path / "run") == whole
+
+
 def test_sigterm_saves_and_stops(whole: tuple[str, float], inputs: Inputs, tmp_path: Path) -> None:
     out = tmp_path / "run"
     rare = RECIPE.with_values(save_every=1000)  # only the stop itself saves

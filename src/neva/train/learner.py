@@ -17,8 +17,9 @@ from neva.model.load import Part, load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
 from neva.train.fused import use_fused_layers
+from neva.train.lean import LeanAdamW
 from neva.train.memory import prepare_cpu
-from neva.train.optimizer import MasterAdamW
+from neva.train.optimizer import MasterAdamW, Optimizer
 from neva.train.pieces import pieces
 from neva.train.quantised import load_quantised
 from neva.train.ranks import Ranks
@@ -77,9 +78,7 @@ class Learner:
         self._set_modes()
         self.whole = Whole(self.model, parent.pixels)
         self._divide()
-        self.optimizer = MasterAdamW(
-            self._trainable(), recipe, self.dtype, sharded=self.grid.shards > 1
-        )
+        self.optimizer = self._optimizer()
 
     def _load(self, tower: bool) -> LlavaForConditionalGeneration:
         """The parent's model, on the CPU where it is going to be divided."""
@@ -124,6 +123,12 @@ class Learner:
             raise CheckpointError(f"{self.parent.path}: nothing in it can learn.")
         return chosen
 
+    def _optimizer(self) -> Optimizer:
+        learning = self._trainable()
+        if self.recipe.lean_optimizer:
+            return LeanAdamW(learning, self.recipe)
+        return MasterAdamW(learning, self.recipe, self.dtype, sharded=self.grid.shards > 1)
+
     def _set_modes(self) -> None:
         """Evaluation mode, so that no dropout of the base models runs; only the adapter's does."""
         self.model.eval()
@@ -150,15 +155,15 @@ class Learner:
         norm = math.nan
         if math.isfinite(total):
             if self.ranks.world > 1:
-                gradients = self.optimizer.gradients()
+                gradients = self.optimizer.sums.every()
                 if self._copies is not None:
                     self.ranks.add_up(gradients, self._copies)
-            norm = self.optimizer.clip(self.recipe.grad_clip)
+            norm = self.optimizer.sums.clip(self.recipe.grad_clip)
         applied = math.isfinite(norm)
         if applied:
             self.optimizer.step(share)
         else:
-            self.optimizer.drop_gradients()
+            self.optimizer.sums.drop()
         return Outcome(total / supervised, norm, supervised, tokens, applied)
 
     def _backward(self, rows: Sequence[PackedInputs], supervised: int) -> float:
@@ -200,7 +205,7 @@ class Learner:
         total, counted = self.ranks.total([total, count])
         return total, int(counted)
 
-    def trained(self) -> dict[str, Tensor]:
+    def trained(self) -> Mapping[str, Tensor]:
         """The float32 masters of what learned, by disk name; every rank must ask."""
         return self.optimizer.whole()
 

@@ -1,7 +1,8 @@
 """What a stage will need, by arithmetic: parameters, memory by part, work, placement, hours.
 
 Memory is of the training that `loop` does: bfloat16 weights, float32 masters, moments and gradients
-of what learns, activations of one packed row, logits of at most one chunk of supervised positions.
+of what learns (less with a lean optimiser), activations of one packed row, logits of at most one
+chunk of supervised positions.
 Torch-free. `tests/train/test_plan.py` holds the activations to what autograd really keeps.
 """
 
@@ -125,9 +126,9 @@ def memory(shape: Shape, recipe: Recipe, shards: int = 1, tensor: int = 1) -> Me
     rows = min(CHUNK, recipe.row_tokens)
     return Memory(
         weights=held / shards + whole,
-        masters=4 * learned / shards,
+        masters=(2 if recipe.lean_optimizer else 4) * learned / shards,
         gradients=4 * learned / shards + passing,
-        moments=8 * learned / shards,
+        moments=(4 if recipe.lean_optimizer else 8) * learned / shards,
         activations=activations(shape, recipe, tensor),
         logits=rows
         * lm.vocabulary
@@ -137,16 +138,22 @@ def memory(shape: Shape, recipe: Recipe, shards: int = 1, tensor: int = 1) -> Me
 
 def placements(shape: Shape, recipe: Recipe, devices: int) -> Iterator[Placement]:
     """Ways to run a stage on `devices`, the fastest first."""
+    divisible = not (recipe.qlora or recipe.lean_optimizer)
     for recompute in dict.fromkeys((recipe.checkpointing, True)):
         tried = recipe.with_values(checkpointing=recompute)
         tail = ", recomputing activations" if recompute else ""
         changes = {} if recompute == recipe.checkpointing else {"checkpointing": True}
         one = "a copy on each device (torchrun)" if devices > 1 else "one device"
         yield Placement(one + tail, memory(shape, tried), changes)
-        if devices > 1 and not recipe.qlora:
+        if devices == 1 and divisible and recipe.stage == "finetune" and not recipe.lora:
+            lean = memory(shape, tried.with_values(lean_optimizer=True))
+            yield Placement(
+                f"{one}, lean optimiser{tail}", lean, {"lean_optimizer": True} | changes
+            )
+        if devices > 1 and divisible:
             name = f"sharded over {devices} devices (FSDP2){tail}"
             yield Placement(name, memory(shape, tried, devices), {"shard": 0} | changes)
-    for tensor in (2, 4, 8) if not recipe.qlora else ():
+    for tensor in (2, 4, 8) if divisible else ():
         if devices % tensor == 0 and _divides(shape, tensor):
             shards = devices // tensor
             name = f"layers cut over {tensor} devices" + (f", sharded over {shards}" * (shards > 1))

@@ -52,6 +52,11 @@ class Recipe:
     precision: Precision = option(
         "bf16", "bf16: compute in bfloat16 over float32 master weights. fp32: all in float32."
     )
+    lean_optimizer: bool = option(
+        False,
+        "12 bytes a weight that learns instead of 18: moments in bfloat16, rounded by chance, and "
+        "masters without a second copy. Without --shard and --tensor-parallel.",
+    )
     template: str | None = option(
         None, "Prompt template; unset: plain for pretrain, the checkpoint's own for finetune."
     )
@@ -162,6 +167,12 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
             "qlora",
             not r.qlora or (r.shard == 1 and r.tensor_parallel == 1),
             "weights of 4 bits are not divided: leave --shard and --tensor-parallel at 1",
+        ),
+        ("lean_optimizer", not r.lean_optimizer or r.precision == "bf16", "use it with bf16"),
+        (
+            "lean_optimizer",
+            not r.lean_optimizer or (r.shard == 1 and r.tensor_parallel == 1),
+            "its masters are not divided: leave --shard and --tensor-parallel at 1",
         ),
         ("shard", r.shard >= 0, "use 0 for all processes, 1 for whole copies, or a number"),
         ("tensor_parallel", r.tensor_parallel >= 1, "use 1, or a number that divides the heads"),
