@@ -1,10 +1,11 @@
 """Stage 2: conversations in the form of LLaVA-Instruct, one turn or several per picture.
 
-About 18k records, half of them names alone (`zoo.naming`) and a third composed scenes of one to
-five objects (`zoo.scene_records`): besides these easy-VQA's train images with their own questions
+About 16k records, a third of them names alone (`zoo.naming`) and two fifths composed scenes of one
+to five objects (`zoo.scene_records`): besides these easy-VQA's train images with their questions
 (at most five turns a record, so that early answers give away little), yes/no and category
-questions about emoji and icons, flags with country, capital and continent, text-only chat, and
-pictures of nothing whose answer is that the model is not sure (`zoo.unsure`).
+questions about emoji and icons, letters and digits (`zoo.glyph_records`), flags with country,
+capital and continent, text-only chat, and pictures of nothing whose answer is that the model is
+not sure (`zoo.unsure`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from zoo.casting import Casting
 from zoo.colours import COLOURS, draw_shape
 from zoo.deck import KINDS, Deck
 from zoo.drawings import Drawing
+from zoo.glyph_records import glyph_examples
+from zoo.glyphs import Typefaces
 from zoo.names import says_colour
 from zoo.naming import drawn, name_example
 from zoo.records import Example, Turn, write
@@ -41,20 +44,23 @@ class InstructionPlan:
     """How many records of each kind, and how many turns a record may have."""
 
     vqa_images: int = 4000
-    vqa: int = 400
+    vqa: int = 250
     turns: int = 5
-    names: int = 9000
-    icon_names: int = 300
+    names: int = 5500
+    icon_names: int = 200
     emoji: int = 400
-    icons: int = 80
-    monos: int = 200
-    flags: int = 600
-    shapes: int = 350
+    icons: int = 60
+    monos: int = 120
+    flags: int = 900
+    shapes: int = 300
+    glyphs: int = 1500
     scenes: ScenePlan = field(default_factory=ScenePlan)
-    unsure: int = 400
+    unsure: int = 800
     capitals: int = 120
     sums: int = 60
-    seed: int = 12
+    chatter: int = 2
+    """How often each written answer of the base LM is told (`zoo.chatter`)."""
+    seed: int = 13
 
 
 def vqa_examples(image: vqa.VqaImage, most: int, rng: Rng) -> list[Example]:
@@ -190,7 +196,12 @@ def _emoji_rows(deck: Deck, count: int, rng: Rng) -> list[int]:
     return rows[:count]
 
 
-def examples(deck: Deck, plan: InstructionPlan, chatter: Sequence[Turn] = ()) -> list[Example]:
+def examples(
+    deck: Deck,
+    plan: InstructionPlan,
+    chatter: Sequence[Turn] = (),
+    typefaces: Typefaces | None = None,
+) -> list[Example]:
     """All records of stage 2 in shuffled order; a function of the plan and the chatter."""
     rng = np.random.default_rng(plan.seed)
     asked: list[Example] = []
@@ -209,9 +220,11 @@ def examples(deck: Deck, plan: InstructionPlan, chatter: Sequence[Turn] = ()) ->
     for row in rng.choice(deck.kinds["flag"], plan.flags, replace=True):
         out.append(flag_example(deck, int(row), rng))
     out += [shape_example(deck, rng) for _ in range(plan.shapes)]
+    out += glyph_examples(typefaces, plan.glyphs, rng) if typefaces else []
     out += scene_examples(Casting(deck), plan.scenes, rng)
     out += [unsure_example(rng) for _ in range(plan.unsure)]
-    out += chat_examples(deck, plan, rng) + [Example("chat", (turn,)) for turn in chatter]
+    out += chat_examples(deck, plan, rng)
+    out += [Example("chat", (turn,)) for turn in chatter] * plan.chatter
     return [out[int(i)] for i in rng.permutation(len(out))]
 
 
@@ -220,7 +233,8 @@ def build(work: Path, plan: InstructionPlan | None = None) -> None:
     if (work / "stage2" / "chat.json").is_file():
         return
     chatter = [(ask, answer) for ask, answer in json.loads((work / "chatter.json").read_text())]
-    made = examples(Deck.open(work), plan or InstructionPlan(), chatter)
+    typefaces = Typefaces.fetched(work / "packages")
+    made = examples(Deck.open(work), plan or InstructionPlan(), chatter, typefaces)
     print(write(made, work / "stage2"), dict(Counter(e.kind for e in made)))
 
 

@@ -32,10 +32,10 @@ from zoo.scenes import Actor, compose_scene
 from zoo.side_questions import COMPARE_FORMS, END_FORMS, place
 
 Rng = np.random.Generator
-DESCRIBED = 0.15
+DESCRIBED = 0.2
 """Share of the mixed scenes that are first described, and asked only once or twice then."""
 
-ENDS = 0.35
+ENDS = 0.45
 """Share of the scenes that are asked what stands at their ends, instead of comparisons."""
 
 
@@ -43,11 +43,11 @@ ENDS = 0.35
 class ScenePlan:
     """How many records of each kind of scene, and how many turns one may have."""
 
-    places: int = 900
-    sides: int = 2400
+    places: int = 1500
+    sides: int = 1500
     crowds: int = 900
-    reasoning: int = 350
-    mixed: int = 1200
+    reasoning: int = 900
+    mixed: int = 1600
     turns: int = 5
     side_turns: int = 8
 
@@ -63,17 +63,17 @@ class SceneWriter:
     balance: Balance = field(default_factory=Balance)
 
     def places(self) -> Example:
-        """Two to five things that are easy to name two times of three; only where they are."""
-        source = self.casting.easy if self.rng.random() < 0.67 else self.casting.any
+        """Two to five things that are easy to name one time of two; only where they are."""
+        source = self.casting.easy if self.rng.random() < 0.5 else self.casting.any
         cast: list[Actor] = []
         count = int(self.rng.choice([2, 3, 4, 5], p=[0.15, 0.3, 0.3, 0.25]))
         self.casting.add(cast, count, source, self.rng)
         return self._asked("places", cast, self._sides(), self.turns)
 
     def sides(self) -> Example:
-        """Two to four plain shapes three times of four, else easy things; asked often who is on
+        """Two to four plain shapes one time of two, else easy things; asked often who is on
         which side of whom, since comparing takes the LM far more questions than naming."""
-        plain = self.rng.random() < 0.75
+        plain = self.rng.random() < 0.5
         cast: list[Actor] = []
         count = int(self.rng.choice([2, 3, 4], p=[0.3, 0.4, 0.3]))
         self.casting.add(cast, count, self.casting.shape if plain else self.casting.easy, self.rng)
@@ -109,7 +109,7 @@ class SceneWriter:
         return self._asked("scene", cast, asked, self.turns)
 
     def _sides(self) -> list[Form]:
-        """Comparisons or, one time of three, what stands at the ends."""
+        """Comparisons or, nearly half of the time, what stands at the ends."""
         return shuffled(END_FORMS if self.rng.random() < ENDS else COMPARE_FORMS, self.rng)
 
     def _asked(

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 Use = Literal["train", "test", "text", "tool"]
-Kind = Literal["emoji", "icon", "mono", "flag", "text", "vqa", "weights"]
+Kind = Literal["emoji", "icon", "mono", "flag", "font", "text", "vqa", "weights"]
 
-TRAINING_LICENCES = ("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "Unicode-3.0")
+TRAINING_LICENCES = ("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "OFL-1.1",
+                     "Unicode-3.0")  # fmt: skip
 """Licences that may stand behind a drawing or a word the model is trained on."""
 
 NEVER_TRAINED_ON = (
@@ -58,6 +59,21 @@ def _set(name: str, version: str, licence: str, kind: Kind, artist: str) -> Sour
     return Source(f"@iconify-json/{name}", version, "npm", licence, "train", kind, artist)
 
 
+FAMILIES = (
+    "abril-fatface", "alfa-slab-one", "andika", "arvo", "baloo-2", "bangers", "bitter", "bungee",
+    "comic-neue", "fredoka", "gochi-hand", "inconsolata", "lato", "lobster", "lora",
+    "merriweather", "montserrat", "nunito", "open-sans", "oswald", "patrick-hand",
+    "playfair-display", "quicksand", "roboto", "rubik", "sniglet", "titan-one",
+)  # fmt: skip
+"""Typefaces under the Open Font Licence, for letters, digits and signs."""
+APACHE_FAMILIES = ("chewy", "luckiest-guy", "permanent-marker", "special-elite")
+
+
+def _typeface(family: str, licence: str) -> Source:
+    name = f"@fontsource/{family}"
+    return Source(name, "5.3.0", "npm", licence, "train", "font", "see the package")
+
+
 SOURCES: tuple[Source, ...] = (
     _set("noto", "1.2.9", "Apache-2.0", "emoji", "Google"),
     _set("noto-v1", "1.2.5", "Apache-2.0", "emoji", "Google (v1)"),
@@ -83,6 +99,8 @@ SOURCES: tuple[Source, ...] = (
     _set("ph", "1.2.2", "MIT", "mono", "Phosphor"),
     _set("healthicons", "1.2.13", "MIT", "mono", "Resolve to Save Lives"),
     Source("flag-icons", "7.5.0", "npm", "MIT", "train", "flag", "Panayiotis Lipiridis"),
+    *(_typeface(family, "OFL-1.1") for family in FAMILIES),
+    *(_typeface(family, "Apache-2.0") for family in APACHE_FAMILIES),
     Source("emojibase-data", "17.0.0", "npm", "MIT", "text", "text", "Miles Johnson"),
     Source("openmoji", "17.0.0", "npm", "CC-BY-SA-4.0", "test", "emoji", "OpenMoji"),
     Source("easy-vqa", "1.0", "pypi", "MIT", "train", "vqa", "Victor Zhou"),
@@ -152,7 +170,16 @@ def table(counts: dict[str, int]) -> Iterator[str]:
     """The sources as lines of a Markdown table; ``counts`` holds drawings used per set."""
     yield "| package | version | registry | licence | artist | use | drawings |"
     yield "|---|---|---|---|---|---|---|"
+    for licence in ("OFL-1.1", "Apache-2.0"):
+        fonts = [s for s in SOURCES if s.kind == "font" and s.licence == licence]
+        names = ", ".join(s.set_name for s in fonts)
+        yield (
+            f"| @fontsource/: {names} | {fonts[0].version} | npm | {licence} "
+            f"| {fonts[0].artist} | {fonts[0].use} | letters |"
+        )
     for s in SOURCES:
+        if s.kind == "font":
+            continue
         count = counts.get(s.set_name, 0)
         shown = f"{count:,}" if count else ""
         yield (

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from zoo.glyphs import LETTER
+
 PIECES = 6
 FALL = 0.6
 SIDES = ((" left", " right"), (" top", " bottom"))
@@ -24,7 +26,10 @@ FLAG = "flag: "
 
 
 def plain(name: str) -> str:
-    """A name as it is said; ``flag: Japan`` as ``Japan flag``: it begins with the country."""
+    """A name as it is said; what tells it from its like comes first: ``flag: Japan`` is ``Japan
+    flag``, ``letter a`` is ``A letter``."""
+    if name.startswith(LETTER) and len(name) == len(LETTER) + 1:
+        return f"{name[-1].upper()} {LETTER.strip()}"
     return f"{name.removeprefix(FLAG)} flag" if name.startswith(FLAG) else name.replace(":", "")
 
 
@@ -57,7 +62,7 @@ class Speller:
 
     def rows(self, texts: Sequence[str]) -> Tensor:
         """The rows of texts, ``(len(texts),)``."""
-        return torch.tensor([self.row[text] for text in texts])
+        return torch.tensor([self.row[text] for text in texts], dtype=torch.long)
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,18 @@ from zoo.mosaic_losses import places
 from zoo.word_views import Pictures
 
 
-def mixed(states: Tensor, asked: Tensor, head: NameHead, named: Tensor,
+def mixed(states: Tensor, asked: Tensor, head: NameHead, named: Tensor, pure: Tensor,
           share: float) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Some single drawings mixed with others, and asked for what CLIP's head names them.
 
     Between the artists that were trained lie those that were not: there the projector is to do as
     the head does, which names OpenMoji's drawings better than a fit to the true names alone.
-    States ``(B, 37, Dv)``, asked ``(B, 36)``; ``named`` ``(K,)``: rows of the head's names.
+    States ``(B, 37, Dv)``, asked ``(B, 36)``; ``named`` ``(K,)``: rows of the head's names,
+    ``pure``: rows that the head knows by several names (five, digit five) and that stay.
     """
     count = len(states)
     other = torch.randperm(count)
-    single = (asked == asked[:, :1]).all(1)
+    single = (asked == asked[:, :1]).all(1) & ~torch.isin(asked[:, 0], pure)
     chosen = single & single[other] & (torch.rand(count) < share)
     mine = torch.where(chosen, torch.empty(count).uniform_(0.5, 1.0), 1.0)[:, None, None]
     states = mine * states + (1 - mine) * states[other]
@@ -33,11 +34,13 @@ def mixed(states: Tensor, asked: Tensor, head: NameHead, named: Tensor,
 
 @dataclass(frozen=True)
 class Lessons:
-    """Pictures whose ``asked`` are rows of a speller, CLIP's head and its names' rows ``(K,)``."""
+    """Pictures whose ``asked`` are rows of a speller, CLIP's head and its names' rows ``(K,)``,
+    and the rows of what is never mixed."""
 
     pictures: Pictures
     head: NameHead
     named: Tensor
+    pure: Tensor
 
     def deal(self, batch: int, count: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
         """States ``(B, 37, Dv)``, ``count`` patches ``(B, T)`` of each that show one thing, left
@@ -45,7 +48,7 @@ class Lessons:
         are mixed with another."""
         dealt = torch.multinomial(self.pictures.chance, batch, replacement=True)
         states, asked = self.pictures.states[dealt].float(), self.pictures.asked[dealt]
-        states, asked = mixed(states, asked, self.head, self.named, share)
+        states, asked = mixed(states, asked, self.head, self.named, self.pure, share)
         rows = asked.gather(1, torch.multinomial((asked >= 0).float(), 1))
         at = torch.multinomial((asked == rows).float(), count, replacement=True)
         at = at.gather(1, places()[at][..., 0].argsort(1))

@@ -20,9 +20,11 @@ from zoo.augment import compose, load, normalise
 from zoo.clip_data import Item, Sampler, usable
 from zoo.colours import COLOURS, SHAPES
 from zoo.drawings import SIZE
+from zoo.glyphs import GLYPHS, Typefaces
 from zoo.mosaic_losses import places
 from zoo.mosaics import GRID, Director, Mosaics, compose_mosaics
 from zoo.scene_questions import NUMBERS
+from zoo.scenes import single
 from zoo.spelling import Speller, plain
 from zoo.unsure import nothing
 
@@ -167,6 +169,36 @@ def nothings(tower: nn.Module, count: int, seed: int) -> Pictures:
         states.append(states_of(tower, pixels))
     asked = torch.zeros(count, PATCHES, dtype=torch.long)
     return Pictures(torch.cat(states), asked, (NOTHING,), torch.full((count,), 1 / count))
+
+
+def glyphs(tower: nn.Module, typefaces: Typefaces, count: int, seed: int) -> Pictures:
+    """Pictures of one letter, digit or sign (`zoo.glyphs`), each name equally often."""
+    rng, recipe, names = np.random.default_rng([seed, 3]), PixelRecipe(SIZE, "pad"), tuple(GLYPHS)
+    states, asked = [], []
+    for start in range(0, count, BATCH):
+        squares = []
+        for number in range(start, min(start + BATCH, count)):
+            name = names[number % len(names)]
+            picture, scene = single(typefaces.draw(name, rng).image, name, rng)
+            squares.append(recipe.square(from_pixels(np.array(picture))))
+            own = boxed(scene.objects[0].box, picture.size)
+            asked.append(torch.where(own, number % len(names), -1))
+        pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) / 255
+        states.append(states_of(tower, pixels))
+    texts = tuple(plain(name) for name in names)
+    return Pictures(torch.cat(states), torch.stack(asked), texts, torch.full((count,), 1 / count))
+
+
+def boxed(box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
+    """As `inside`, of a drawing in a ``box`` of a picture that is padded to a square: ``(36,)``."""
+    side = max(size)
+    left, top = ((side - length) / 2 for length in size)
+    affine = torch.zeros(1, 2, 3)
+    for axis, (low, high, off) in enumerate(((box[0], box[2], left), (box[1], box[3], top))):
+        half = max(high - low, 1) / side
+        affine[0, axis, axis] = 1 / half
+        affine[0, axis, 2] = (1 - (low + high + 2 * off) / side) / half
+    return inside(affine)[0]
 
 
 def joined(one: Pictures, other: Pictures, share: float) -> Pictures:

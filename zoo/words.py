@@ -40,6 +40,7 @@ from zoo.clip_data import Sampler
 from zoo.clip_model import HEAD, NameHead
 from zoo.colours import SHAPES
 from zoo.deepen import MORE, WIDE
+from zoo.glyphs import ALSO_CALLED, GLYPHS, Typefaces
 from zoo.mosaic_losses import places
 from zoo.reading import Reader, nearness, openmoji_dev, share_read
 from zoo.recall import Recaller, all_patches, keep_embedding, remember
@@ -47,6 +48,7 @@ from zoo.spelling import Speller, Words, plain
 from zoo.word_lessons import Lessons
 from zoo.word_views import (
     Pictures,
+    glyphs,
     items_of,
     joined,
     nothings,
@@ -55,6 +57,8 @@ from zoo.word_views import (
     states_of,
 )
 
+CALLED = {icon: name for name, icon in ALSO_CALLED.items()}
+"""The icon sets' names of glyphs -> what image tokens are to say."""
 KEPT = 12_000
 """Pictures of which CLIP's last layer learns to give the embeddings again."""
 
@@ -75,6 +79,9 @@ class WordsRecipe:
     nothings: int = 4000
     nothing_share: float = 0.06
     """How much of what is dealt, scenes apart, is a picture of nothing."""
+    glyphs: int = 10_000
+    glyph_share: float = 0.08
+    """How much of what is dealt, scenes apart, is a letter, a digit or a sign."""
     steps: int = 2600
     batch: int = 256
     tokens: int = 8
@@ -171,11 +178,13 @@ def fit(recaller: Recaller, lessons: Lessons, speller: Speller, words: Words, re
 
 
 def gather(tower: nn.Module, work: Path, recipe: WordsRecipe) -> Pictures:
-    """Single pictures, scenes, and pictures of nothing."""
+    """Single pictures, letters, scenes, and pictures of nothing."""
     sampler = Sampler(work)
     items = items_of(sampler, recipe.views, recipe.seed)
     one = singles(tower, sampler, items, recipe.other_share, recipe.seed)
     one = joined(one, nothings(tower, recipe.nothings, recipe.seed), recipe.nothing_share)
+    drawn = glyphs(tower, Typefaces.fetched(work / "packages"), recipe.glyphs, recipe.seed)
+    one = joined(one, drawn, recipe.glyph_share)
     return joined(one, scenes(tower, sampler, recipe.scenes, recipe.seed), recipe.scene_share)
 
 
@@ -208,12 +217,15 @@ def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = No
     embedding = model.get_input_embeddings().weight.detach()[: parent.image_token_id].float()
     words = Words.of(embedding, speller, tokenizer)
     reader = Reader.of_emoji(work, embedding, tokenizer)
-    lessons = Lessons(pictures.in_rows_of(speller), head, speller.rows([*map(plain, head.names)]))
+    named = speller.rows([*map(plain, head.names)])
+    drawn = [text for text in map(plain, GLYPHS) if text in speller.row]
+    lessons = Lessons(pictures.in_rows_of(speller), head, named, speller.rows(drawn))
     look = dev_reader(work, tower, reader)
     layers = tower.encoder.layers[-MORE - 1 : -1]
     recaller = Recaller(layers, model.model.multi_modal_projector).float()
     rows = keyed(head, reader.names, pictures.texts)
-    aims = words.aims(speller, speller.rows([plain(head.names[row]) for row in rows]))
+    said = [plain(called(head.names[row])) for row in rows]
+    aims = words.aims(speller, speller.rows(said))
     remember(recaller, head, rows, pictures.states, aims)
     say_mean(recaller.projector, words)
     settle(recaller, pictures.states, words)
@@ -223,10 +235,15 @@ def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = No
     save_checkpoint(model, parent, out, replace(parent.provenance, parents=(parent.sha256,)))
 
 
+def called(name: str) -> str:
+    """The glyph that an icon set's name means; any other name as it is."""
+    return CALLED.get(name, name)
+
+
 def keyed(
     head: NameHead, names: Sequence[str], texts: Sequence[str], most: int = WIDE
 ) -> list[int]:
-    """The head's rows that get a unit of their own: emoji and flags, then plain shapes."""
+    """The head's rows that get a unit of their own: emoji and flags, glyphs, plain shapes."""
     first, said = set(names), set(texts)
     emoji = [row for row, name in enumerate(head.names) if name in first]
     shapes = [
@@ -234,7 +251,12 @@ def keyed(
         for row, name in enumerate(head.names)
         if name not in first and name in said and name.split()[-1] in SHAPES
     ]
-    return [*emoji, *shapes][:most]
+    drawn = [
+        row
+        for row, name in enumerate(head.names)
+        if name not in first and called(name) in GLYPHS and plain(called(name)) in said
+    ]
+    return [*emoji, *drawn, *shapes][:most]
 
 
 def keep_clip(tower: nn.Module, work: Path, states: Tensor) -> None:

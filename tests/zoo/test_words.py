@@ -94,6 +94,9 @@ def test_texts_say_ink_and_colour_and_begin_with_the_country() -> None:
     assert words_of(shape) == "red circle"
 
 
+NONE = torch.zeros(0, dtype=torch.long)
+
+
 def head_of(vectors: torch.Tensor) -> NameHead:
     """Names what points along a vector ``(K, 16)``."""
     near = nn.Linear(16, 16)
@@ -115,7 +118,7 @@ def test_image_tokens_come_to_say_the_name_and_where_they_are() -> None:
     asked = torch.arange(len(NAMES)).repeat(8)[:, None].expand(-1, 36)
     pictures = Pictures(seen.to(torch.bfloat16), asked, texts, torch.full((48,), 1 / 48))
     recaller, rows = recaller_of(deepen(tiny_clip(), 80)), speller.rows(texts)
-    lessons = Lessons(pictures.in_rows_of(speller), head_of(shown[:, 0]), rows)
+    lessons = Lessons(pictures.in_rows_of(speller), head_of(shown[:, 0]), rows, NONE)
     aims = words.aims(speller, rows)
     remember(recaller, head_of(shown[:, 0]), list(range(len(NAMES))), pictures.states, aims)
     fit(recaller, lessons, speller, words, RECIPE)
@@ -140,9 +143,10 @@ def test_mixed_pictures_are_asked_for_what_the_head_names() -> None:
     states = F.layer_norm(shown, (16,))[:, None].expand(-1, 37, -1)
     asked = torch.full((len(NAMES), 36), 99)
     asked[0, :5] = 98  # a scene
+    asked[1] = 97  # a letter
     head = head_of(F.layer_norm(shown, (16,)))
-    made, said = mixed(states, asked, head, torch.arange(len(NAMES)), 1.0)
-    assert torch.equal(made[0], states[0]) and torch.equal(said[0], asked[0])
+    made, said = mixed(states, asked, head, torch.arange(len(NAMES)), torch.tensor([97]), 1.0)
+    assert torch.equal(made[:2], states[:2]) and torch.equal(said[:2], asked[:2])
     changed = (made != states).flatten(1).any(1)
     assert changed.any()
     assert (said[changed] == torch.arange(len(NAMES))[changed][:, None]).all()  # the larger share
