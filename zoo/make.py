@@ -33,8 +33,7 @@ class Budget:
     """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
     finetune_steps: int = 3862
     """As many as the committed version had, in rounds on seven sets of records: 850, 480, 112, 440,
-    480, 850, 380 and 270,
-    each from the last round's adapter (`--lora-from`), some on new tokens."""
+    480, 850, 380 and 270, each from the last round's adapter (`--lora-from`)."""
     pretrain_batch: int = 32
     finetune_batch: int = 16
     pretrain_rate: float = 5e-6
