@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neva.train.gradients import GradientSums
 from neva.train.optimizer import MasterAdamW
 from neva.train.recipe import Recipe
 
@@ -84,6 +85,15 @@ def test_projector_has_its_own_rate() -> None:
     adam.step(1.0)
     assert torch.allclose(1 - names["multi_modal_projector.w"], torch.tensor(1e-3), rtol=1e-3)
     assert torch.allclose(1 - names["lm.w"], torch.tensor(1e-2), rtol=1e-3)
+
+
+def test_sums_come_in_the_order_of_the_parameters() -> None:
+    """All ranks add them up one by one, and their backward passes may differ in order."""
+    parameters = {name: nn.Parameter(torch.ones(1)) for name in ("first", "second", "third")}
+    sums = GradientSums(parameters)
+    for name, value in (("third", 3.0), ("first", 1.0)):
+        (value * parameters[name]).sum().backward()
+    assert [float(total) for total in sums.every()] == [1.0, 0.0, 3.0]
 
 
 def test_state_goes_on_bit_for_bit() -> None:

@@ -29,13 +29,17 @@ class GradientSums:
             parameter.register_post_accumulate_grad_hook(collect)  # type: ignore[no-untyped-call]
 
     def every(self) -> list[Tensor]:
-        """The sum of every parameter, zero where there is none yet; for sums over ranks."""
+        """The sum of every parameter, zero where there is none yet; for sums over ranks.
+
+        In the parameters' order, which all ranks have: that of the backward passes is another where
+        one has pictures and another has none.
+        """
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:  # FSDP's sum over all rows and ranks, in float32
                 self.total[name], parameter.grad = local(parameter.grad), None
             elif name not in self.total:
                 self.total[name] = torch.zeros_like(local(parameter), dtype=torch.float32)
-        return list(self.total.values())
+        return [self.total[name] for name in self.parameters]
 
     def clip(self, limit: float) -> float:
         """Scale the sums to a norm of at most `limit` (0: leave them); the norm before."""
@@ -48,8 +52,9 @@ class GradientSums:
     def _norm(self) -> Tensor:
         """Of the whole gradient, also where processes hold pieces of it."""
         pieces: dict[tuple[ProcessGroup, ...], list[Tensor]] = {}
-        for name, total in self.total.items():
-            pieces.setdefault(tuple(division(self.parameters[name])), []).append(total)
+        for name, parameter in self.parameters.items():
+            if name in self.total:
+                pieces.setdefault(tuple(division(parameter)), []).append(self.total[name])
         norms = []
         for groups, gradients in pieces.items():
             norm = torch.nn.utils.get_total_norm(gradients)
