@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from neva.images import PixelRecipe, from_pixels
@@ -160,33 +161,36 @@ def scenes(tower: nn.Module, sampler: Sampler, count: int, seed: int) -> Picture
 
 def nothings(tower: nn.Module, count: int, seed: int) -> Pictures:
     """Pictures of nothing (`zoo.unsure`), whose patches say that there is nothing clear."""
-    rng, recipe = np.random.default_rng([seed, 2]), PixelRecipe(SIZE, "pad")
-    states = []
+    rng, states = np.random.default_rng([seed, 2]), []
     for start in range(0, count, BATCH):
         made = [nothing(rng)[0] for _ in range(min(BATCH, count - start))]
-        squares = np.stack([recipe.square(from_pixels(np.array(picture))) for picture in made])
-        pixels = torch.from_numpy(squares).permute(0, 3, 1, 2) / 255
-        states.append(states_of(tower, pixels))
+        states.append(states_of(tower, padded(made)))
     asked = torch.zeros(count, PATCHES, dtype=torch.long)
     return Pictures(torch.cat(states), asked, (NOTHING,), torch.full((count,), 1 / count))
 
 
 def glyphs(tower: nn.Module, typefaces: Typefaces, count: int, seed: int) -> Pictures:
     """Pictures of one letter, digit or sign (`zoo.glyphs`), each name equally often."""
-    rng, recipe, names = np.random.default_rng([seed, 3]), PixelRecipe(SIZE, "pad"), tuple(GLYPHS)
+    rng, names = np.random.default_rng([seed, 3]), tuple(GLYPHS)
     states, asked = [], []
     for start in range(0, count, BATCH):
-        squares = []
+        made = []
         for number in range(start, min(start + BATCH, count)):
             name = names[number % len(names)]
             picture, scene = single(typefaces.draw(name, rng).image, name, rng)
-            squares.append(recipe.square(from_pixels(np.array(picture))))
+            made.append(picture)
             own = boxed(scene.objects[0].box, picture.size)
             asked.append(torch.where(own, number % len(names), -1))
-        pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) / 255
-        states.append(states_of(tower, pixels))
+        states.append(states_of(tower, padded(made)))
     texts = tuple(plain(name) for name in names)
     return Pictures(torch.cat(states), torch.stack(asked), texts, torch.full((count,), 1 / count))
+
+
+def padded(pictures: list[Image.Image]) -> Tensor:
+    """Pictures of any size as the model sees them, ``(N, 3, 96, 96)`` in 0..1."""
+    recipe = PixelRecipe(SIZE, "pad")
+    squares = np.stack([recipe.square(from_pixels(np.array(picture))) for picture in pictures])
+    return torch.from_numpy(squares).permute(0, 3, 1, 2) / 255
 
 
 def boxed(box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
