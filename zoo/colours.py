@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from matplotlib.colors import XKCD_COLORS
 from PIL import Image, ImageDraw, ImageFilter
 
 Rgb = tuple[int, int, int]
@@ -26,6 +29,24 @@ COLOURS: dict[str, tuple[Rgb, ...]] = {
 }
 """Name -> centres of the colour, pure, light and dark: people call lime green and the sky blue. The
 first eight are easy-VQA's colours."""
+
+
+@cache
+def surveyed(name: str) -> tuple[Rgb, ...]:
+    """Shades that people named with it and a word of their own: *sky blue*, *brick red*.
+
+    From XKCD's survey of 2010 (CC0), as matplotlib has it; names of two basic colours, as *yellow
+    green* or *reddish brown*, are left out.
+    """
+    others = re.compile(rf"(?!{name}\b)({'|'.join(COLOURS)}|grey|violet|lavender|purpl)|ish")
+    found = {
+        code: words.removeprefix("xkcd:")
+        for words, code in XKCD_COLORS.items()
+        if words.endswith(f" {name}")
+    }
+    codes = [code for code, words in found.items() if not others.search(words)]
+    return tuple((int(c[1:3], 16), int(c[3:5], 16), int(c[5:7], 16)) for c in codes)
+
 
 SHAPES = (
     "circle",
@@ -64,10 +85,17 @@ class Shape:
         return f"{self.colour} {self.kind}"
 
 
+TINTLESS = ("gray", "black", "white")
+SURVEYED = 0.5
+"""Share of the shades that are people's own, where they gave any."""
+
+
 def shade(name: str, rng: np.random.Generator, spread: float = 9.0) -> Rgb:
     """A colour that bears the name; black, white and gray stay without a tint."""
+    grey = name in TINTLESS
     centres = COLOURS[name]
-    grey = name in ("gray", "black", "white")
+    if not grey and rng.random() < SURVEYED:
+        centres = surveyed(name)
     noise = rng.normal(0, spread, 1 if grey else 3)
     centre = np.array(centres[rng.integers(len(centres))])
     r, g, b = np.clip(centre + noise, 0, 255).astype(int)

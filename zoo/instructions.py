@@ -34,6 +34,7 @@ from zoo.naming import drawn, name_example
 from zoo.records import Example, Turn, write
 from zoo.scene_records import ScenePlan, scene_examples
 from zoo.scenes import single, third_of
+from zoo.snapshots import Snapshots
 from zoo.unsure import unsure_example
 
 Rng = np.random.Generator
@@ -58,8 +59,8 @@ class InstructionPlan:
     unsure: int = 800
     capitals: int = 120
     sums: int = 60
-    chatter: int = 2
-    """How often each written answer of the base LM is told (`zoo.chatter`)."""
+    chatter: int = 1
+    """How often each answer of the base LM is told (`zoo.chatter`)."""
     seed: int = 13
 
 
@@ -201,6 +202,7 @@ def examples(
     plan: InstructionPlan,
     chatter: Sequence[Turn] = (),
     typefaces: Typefaces | None = None,
+    snapshots: Snapshots | None = None,
 ) -> list[Example]:
     """All records of stage 2 in shuffled order; a function of the plan and the chatter."""
     rng = np.random.default_rng(plan.seed)
@@ -222,7 +224,7 @@ def examples(
     out += [shape_example(deck, rng) for _ in range(plan.shapes)]
     out += glyph_examples(typefaces, plan.glyphs, rng) if typefaces else []
     out += scene_examples(Casting(deck), plan.scenes, rng)
-    out += [unsure_example(rng) for _ in range(plan.unsure)]
+    out += [unsure_example(rng, snapshots) for _ in range(plan.unsure)]
     out += chat_examples(deck, plan, rng)
     out += [Example("chat", (turn,)) for turn in chatter] * plan.chatter
     return [out[int(i)] for i in rng.permutation(len(out))]
@@ -233,8 +235,9 @@ def build(work: Path, plan: InstructionPlan | None = None) -> None:
     if (work / "stage2" / "chat.json").is_file():
         return
     chatter = [(ask, answer) for ask, answer in json.loads((work / "chatter.json").read_text())]
-    typefaces = Typefaces.fetched(work / "packages")
-    made = examples(Deck.open(work), plan or InstructionPlan(), chatter, typefaces)
+    packages = work / "packages"
+    typefaces, snapshots = Typefaces.fetched(packages), Snapshots.fetched(packages)
+    made = examples(Deck.open(work), plan or InstructionPlan(), chatter, typefaces, snapshots)
     print(write(made, work / "stage2"), dict(Counter(e.kind for e in made)))
 
 

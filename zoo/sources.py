@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 Use = Literal["train", "test", "text", "tool"]
-Kind = Literal["emoji", "icon", "mono", "flag", "font", "text", "vqa", "weights"]
+Kind = Literal["emoji", "icon", "mono", "flag", "font", "photo", "text", "vqa", "weights"]
 
 TRAINING_LICENCES = ("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "OFL-1.1",
                      "Unicode-3.0")  # fmt: skip
@@ -38,7 +38,7 @@ class Source:
 
     name: str
     version: str
-    registry: Literal["npm", "pypi"]
+    registry: Literal["npm", "pypi", "debian"]
     licence: str
     use: Use
     kind: Kind
@@ -101,6 +101,7 @@ SOURCES: tuple[Source, ...] = (
     Source("flag-icons", "7.5.0", "npm", "MIT", "train", "flag", "Panayiotis Lipiridis"),
     *(_typeface(family, "OFL-1.1") for family in FAMILIES),
     *(_typeface(family, "Apache-2.0") for family in APACHE_FAMILIES),
+    Source("opencv-doc", "4.6.0+dfsg-12", "debian", "Apache-2.0", "train", "photo", "OpenCV"),
     Source("emojibase-data", "17.0.0", "npm", "MIT", "text", "text", "Miles Johnson"),
     Source("openmoji", "17.0.0", "npm", "CC-BY-SA-4.0", "test", "emoji", "OpenMoji"),
     Source("easy-vqa", "1.0", "pypi", "MIT", "train", "vqa", "Victor Zhou"),
@@ -132,7 +133,8 @@ def source(name: str) -> Source:
 def fetch(item: Source, folder: Path) -> Path:
     """Fetch and unpack one package with its registry's own client; return its unpacked folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    return _fetch_npm(item, folder) if item.registry == "npm" else _fetch_pypi(item, folder)
+    fetchers = {"npm": _fetch_npm, "pypi": _fetch_pypi, "debian": _fetch_debian}
+    return fetchers[item.registry](item, folder)
 
 
 def _fetch_npm(item: Source, folder: Path) -> Path:
@@ -158,6 +160,19 @@ def _fetch_pypi(item: Source, folder: Path) -> Path:
     wheel = next(wheels.glob(f"{item.name.replace('-', '_')}-{item.version}-*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
+    return target
+
+
+def _fetch_debian(item: Source, folder: Path) -> Path:
+    """With apt and dpkg, as any user; the package is unpacked, not installed."""
+    target = folder / f"{item.name}-{item.version}"
+    if target.is_dir():
+        return target
+    subprocess.run(
+        ["apt-get", "download", "-q", f"{item.name}={item.version}"], cwd=folder, check=True
+    )
+    archive = next(folder.glob(f"{item.name}_{item.version}_*.deb"))
+    subprocess.run(["dpkg-deb", "--extract", archive, target], check=True)
     return target
 
 

@@ -1,7 +1,9 @@
 """Pictures that hold nothing the model can know, and the honest answer.
 
-Blank pages, noise, and what a photograph looks like from afar: no flat areas, no outlines, light
-that falls from one side, blur and grain. All of it is synthetic; photographs are the test.
+Blank pages, noise, photographs (`zoo.snapshots`) and what these look like from afar: no flat areas,
+no outlines, light that falls from one side, blur and grain. What is synthetic alone taught CLIP's
+patches to tell 83 % of the test's photographs from drawings, with the three dozen photographs 98 %
+(a linear probe; 0.4 % of OpenMoji's drawings are taken for photographs).
 """
 
 from __future__ import annotations
@@ -15,17 +17,18 @@ from PIL import Image, ImageFilter
 from zoo import phrasing as say
 from zoo.records import Example, Turn
 from zoo.scenes import picture_size
+from zoo.snapshots import Snapshots
 
 Rng = np.random.Generator
 Field = npt.NDArray[np.float64]
 """``(H, W)`` or, in colour, ``(H, W, 3)`` of about 0..255."""
 Texture = Callable[[int, int, Rng], Field]
-BLANK, NOISE = 0.1, 0.08
-"""Shares of blank pages and of noise; the rest looks like photographs."""
+BLANK, NOISE, REAL = 0.1, 0.08, 0.45
+"""Shares of blank pages, noise and photographs (if there are any); the rest looks like these."""
 
 
-def nothing(rng: Rng) -> tuple[Image.Image, str]:
-    """A picture of nothing, and its description."""
+def nothing(rng: Rng, snapshots: Snapshots | None = None) -> tuple[Image.Image, str]:
+    """A picture of nothing that can be known, and its description."""
     size = picture_size(rng)
     dice = rng.random()
     if dice < BLANK:
@@ -33,12 +36,14 @@ def nothing(rng: Rng) -> tuple[Image.Image, str]:
     if dice < BLANK + NOISE:
         noise = rng.uniform(0, 256, (size[1], size[0], 3)).astype(np.uint8)
         return Image.fromarray(noise), say.NOISE
+    if snapshots is not None and dice < BLANK + NOISE + REAL:
+        return snapshots.view(rng), say.OUTSIDE
     return photograph_like(size, rng), say.OUTSIDE
 
 
-def unsure_example(rng: Rng) -> Example:
+def unsure_example(rng: Rng, snapshots: Snapshots | None = None) -> Example:
     """A picture of nothing, asked for its name and a description."""
-    picture, said = nothing(rng)
+    picture, said = nothing(rng, snapshots)
     turns: list[Turn] = [
         (say.name_question(rng).split("\n")[0], say.UNSURE),
         (say.pick(say.DESCRIBE, rng), said),

@@ -26,6 +26,7 @@ from zoo.mosaic_losses import places
 from zoo.mosaics import GRID, Director, Mosaics, compose_mosaics
 from zoo.scene_questions import NUMBERS
 from zoo.scenes import single
+from zoo.snapshots import Snapshots
 from zoo.spelling import Speller, plain
 from zoo.unsure import nothing
 
@@ -159,11 +160,13 @@ def scenes(tower: nn.Module, sampler: Sampler, count: int, seed: int) -> Picture
     return Pictures(torch.cat(states), asked, known, torch.full((count,), 1 / count))
 
 
-def nothings(tower: nn.Module, count: int, seed: int) -> Pictures:
+def nothings(
+    tower: nn.Module, count: int, seed: int, snapshots: Snapshots | None = None
+) -> Pictures:
     """Pictures of nothing (`zoo.unsure`), whose patches say that there is nothing clear."""
     rng, states = np.random.default_rng([seed, 2]), []
     for start in range(0, count, BATCH):
-        made = [nothing(rng)[0] for _ in range(min(BATCH, count - start))]
+        made = [nothing(rng, snapshots)[0] for _ in range(min(BATCH, count - start))]
         states.append(states_of(tower, padded(made)))
     asked = torch.zeros(count, PATCHES, dtype=torch.long)
     return Pictures(torch.cat(states), asked, (NOTHING,), torch.full((count,), 1 / count))

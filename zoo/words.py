@@ -44,6 +44,7 @@ from zoo.glyphs import ALSO_CALLED, GLYPHS, Typefaces
 from zoo.mosaic_losses import places
 from zoo.reading import Reader, nearness, openmoji_dev, share_read
 from zoo.recall import Recaller, all_patches, keep_embedding, remember
+from zoo.snapshots import Snapshots
 from zoo.spelling import Speller, Words, plain
 from zoo.word_lessons import Lessons
 from zoo.word_views import (
@@ -182,8 +183,10 @@ def gather(tower: nn.Module, work: Path, recipe: WordsRecipe) -> Pictures:
     sampler = Sampler(work)
     items = items_of(sampler, recipe.views, recipe.seed)
     one = singles(tower, sampler, items, recipe.other_share, recipe.seed)
-    one = joined(one, nothings(tower, recipe.nothings, recipe.seed), recipe.nothing_share)
-    drawn = glyphs(tower, Typefaces.fetched(work / "packages"), recipe.glyphs, recipe.seed)
+    packages = work / "packages"
+    unclear = nothings(tower, recipe.nothings, recipe.seed, Snapshots.fetched(packages))
+    one = joined(one, unclear, recipe.nothing_share)
+    drawn = glyphs(tower, Typefaces.fetched(packages), recipe.glyphs, recipe.seed)
     one = joined(one, drawn, recipe.glyph_share)
     return joined(one, scenes(tower, sampler, recipe.scenes, recipe.seed), recipe.scene_share)
 

@@ -1,10 +1,15 @@
 """What records show: shapes with outlines, layouts, pictures of nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from zoo.colours import DRAWN, OUTLINED, SHAPES, Shape, draw_shape
+from PIL import Image
+from zoo.colours import COLOURS, DRAWN, OUTLINED, SHAPES, Shape, draw_shape, shade, surveyed
 from zoo.layouts import grids, loose_grid, overlap, scattered, spread
-from zoo.unsure import TEXTURES, photograph_like, unsure_example
+from zoo.photographs import PHOTOGRAPHS
+from zoo.snapshots import FILES, LEAST, Snapshots
+from zoo.unsure import REAL, TEXTURES, nothing, photograph_like, unsure_example
 
 from zoo import phrasing as say
 
@@ -13,17 +18,27 @@ from zoo import phrasing as say
 def test_most_of_a_shape_has_its_colour(kind: str) -> None:
     rng = np.random.default_rng(4)
     for _ in range(12):
-        pixels = np.asarray(draw_shape(Shape(kind, "blue"), 90, rng)).astype(int)
+        pixels = np.asarray(draw_shape(Shape(kind, "white"), 90, rng)).astype(int)
         assert max(pixels.shape[:2]) == 90
-        red, green, blue = (pixels[pixels[..., 3] > 250][:, n] for n in range(3))
-        coloured = (blue > 150) & (blue > red + 40) & (blue > green)  # the sky's too
-        assert coloured.mean() > 0.35, kind
+        inside = pixels[pixels[..., 3] > 250][:, :3]
+        assert (inside.min(1) > 220).mean() > 0.35, kind
+
+
+def test_shades_are_those_that_people_call_so() -> None:
+    rng = np.random.default_rng(0)
+    blues = np.array([shade("blue", rng) for _ in range(300)])
+    assert (blues.argmax(1) == 2).mean() > 0.85
+    assert len({tuple(blue // 16) for blue in blues}) > 100
+    assert all(surveyed(name) for name in COLOURS if name not in ("gray", "black", "white"))
+    assert (0x89, 0xFE, 0x05) in surveyed("green"), "lime green"
+    assert (0xC0, 0xFB, 0x2D) not in surveyed("green"), "yellow green"
+    assert not any(r == g == b for r, g, b in surveyed("red"))
 
 
 def test_about_half_of_the_shapes_have_a_dark_outline() -> None:
     rng, dark = np.random.default_rng(0), 0
     for _ in range(200):
-        pixels = np.asarray(draw_shape(Shape("square", "yellow"), 60, rng))
+        pixels = np.asarray(draw_shape(Shape("square", "white"), 60, rng))
         solid = pixels[..., 3] > 250
         inked = solid & (pixels[..., :2].max(-1) < 190)
         dark += bool(inked.any())
@@ -70,6 +85,43 @@ def test_pictures_of_nothing_are_answered_honestly() -> None:
         assert again.turns == example.turns
         assert again.picture.tobytes() == example.picture.tobytes()
     assert said == {say.UNSURE, say.BLANK, say.NOISE, say.OUTSIDE}
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Snapshots:
+    """Two photographs: one red, one blue, both with a bright left half."""
+    for name, colour in (("red", (200, 20, 20)), ("blue", (20, 20, 200))):
+        picture = Image.new("RGB", (300, 200), colour)
+        picture.paste((240, 240, 240), (0, 0, 150, 200))
+        picture.save(tmp_path / f"{name}.png")
+    return Snapshots((tmp_path / "red.png", tmp_path / "blue.png"))
+
+
+def test_snapshots_are_cut_anew_each_time(snapshots: Snapshots) -> None:
+    views = [snapshots.view(np.random.default_rng(seed)) for seed in range(30)]
+    assert len({view.tobytes() for view in views}) == 30
+    assert views[3].tobytes() == snapshots.view(np.random.default_rng(3)).tobytes()
+    red = [np.asarray(view).reshape(-1, 3).mean(0) for view in views]
+    assert any(mean[0] > mean[2] + 20 for mean in red)
+    assert any(mean[2] > mean[0] + 20 for mean in red)
+    assert 0 < LEAST < 1
+
+
+def test_some_pictures_of_nothing_are_photographs(snapshots: Snapshots) -> None:
+    seen = 0
+    for seed in range(60):
+        picture, said = nothing(np.random.default_rng(seed), snapshots)
+        same = nothing(np.random.default_rng(seed))[0]
+        if picture.tobytes() != same.tobytes():
+            seen += 1
+            assert said == say.OUTSIDE
+    assert abs(seen / 60 - REAL) < 0.2
+
+
+def test_no_photograph_of_the_test_is_learnt_from() -> None:
+    learnt = {Path(name).stem for name in FILES}
+    assert len(learnt) == len(FILES)
+    assert not learnt & {Path(one.name).stem for one in PHOTOGRAPHS}
 
 
 def test_photograph_like_pictures_have_no_flat_areas() -> None:

@@ -1,0 +1,66 @@
+"""Photographs to learn from: what the model is to say that it does not know.
+
+They come with OpenCV's samples (Apache-2.0; Debian's ``opencv-doc``). None is among the test's
+(`zoo.photographs`), and no name is learnt of them. Three dozen pictures, cut, turned and coloured
+anew each time, since they are to teach what any photograph has and no drawing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from zoo.scenes import picture_size
+from zoo.sources import fetch, source
+
+Rng = np.random.Generator
+SAMPLES = "usr/share/doc/opencv-doc/examples"
+FILES = (
+    *(f"data/{name}" for name in (
+        "aero1.jpg", "aero3.jpg", "aloeL.jpg", "apple.jpg", "baboon.jpg", "basketball1.png",
+        "board.jpg", "box_in_scene.png", "building.jpg", "butterfly.jpg", "ela_original.jpg",
+        "fruits.jpg", "graf1.png", "home.jpg", "left.jpg", "leuvenA.jpg",
+        "licenseplate_motion.jpg", "messi5.jpg", "orange.jpg", "rubberwhale1.png",
+        "squirrel_cls.jpg", "stuff.jpg",
+    )),
+    "alphamat/input_images/plant.jpg",
+    *(f"hfs/data/00{number}.jpg" for number in range(3)),
+    *(f"text/scenetext0{number}.jpg" for number in range(1, 7)),
+)  # fmt: skip
+"""The photographs among them; drawings, renderings, scans and second views are left out."""
+LEAST = 0.3
+"""The smallest part of a photograph's sides that is shown."""
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """Files of photographs that views are cut from."""
+
+    files: tuple[Path, ...]
+
+    @classmethod
+    def fetched(cls, packages: Path) -> Snapshots:
+        """OpenCV's, fetched to ``packages``."""
+        folder = fetch(source("opencv-doc"), packages) / SAMPLES
+        return cls(tuple(folder / name for name in FILES))
+
+    def view(self, rng: Rng) -> Image.Image:
+        """Any part of any of them, in any colours, of a record's size."""
+        whole = _opened(self.files[int(rng.integers(len(self.files)))])
+        sides = np.array(whole.size) * rng.uniform(LEAST, 1) * rng.uniform(0.7, 1, 2)
+        left, top = rng.uniform(0, 1, 2) * (np.array(whole.size) - sides)
+        box = (left, top, left + sides[0], top + sides[1])
+        part = whole.resize(picture_size(rng), Image.Resampling.BICUBIC, box)
+        part = ImageOps.mirror(part) if rng.random() < 0.5 else part
+        part = ImageEnhance.Color(part).enhance(rng.uniform(0, 1.5))
+        part = ImageEnhance.Contrast(part).enhance(rng.uniform(0.6, 1.3))
+        return ImageEnhance.Brightness(part).enhance(rng.uniform(0.6, 1.3))
+
+
+@lru_cache(64)
+def _opened(file: Path) -> Image.Image:
+    return Image.open(file).convert("RGB")
