@@ -27,7 +27,7 @@ from neva.model.keys import BODY
 from neva.model.shapes import text_config
 from neva.model.weights import weight_files
 
-BUILDER = 1  # raise it when the graphs change: old directories are then made again
+BUILDER = 3  # raise it when the graphs change: old directories are then made again
 RECORD = "export.json"
 _log = logging.getLogger("neva.engine")
 

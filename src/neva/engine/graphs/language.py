@@ -25,6 +25,7 @@ from neva.engine.graphs.nodes import (
     real,
     rms_norm,
     scalar,
+    split,
 )
 from neva.engine.graphs.rope import frequencies
 from neva.engine.precision import Weights
@@ -171,9 +172,12 @@ class _Layer:
         """Self-attention over the cache; appends this layer's two cache writes to `sinks`."""
         shape = self.shape
         x = rms_norm(x, self.tensors[f"{self.root}input_layernorm.weight"], shape.eps)
-        query = self._rotate(self._heads(self._linear(x, "self_attn.q_proj"), shape.heads), shared)
-        key = self._rotate(self._heads(self._linear(x, "self_attn.k_proj"), shape.kv_heads), shared)
-        value = self._heads(self._linear(x, "self_attn.v_proj"), shape.kv_heads)
+        joined = self._joined(x, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+        turning = shape.heads + shape.kv_heads
+        both, value = split(joined, -1, turning * shape.head, shape.kv_heads * shape.head)
+        both = self._rotate(self._heads(both, turning), shared)
+        query, key = split(both, 1, shape.heads, shape.kv_heads)
+        value = self._heads(value, shape.kv_heads)
         key = self._spread(self._cached(key, "key", shared, sinks), shared)
         value = self._spread(self._cached(value, "value", shared, sinks), shared)
         mixed = opset15.scaled_dot_product_attention(query, key, value, shared.mask)
@@ -184,12 +188,27 @@ class _Layer:
     def mlp(self, x: Node) -> Node:
         """SwiGLU."""
         x = rms_norm(x, self.tensors[f"{self.root}post_attention_layernorm.weight"], self.shape.eps)
-        gate = opset15.swish(self._linear(x, "mlp.gate_proj"))
-        return self._linear(opset15.multiply(gate, self._linear(x, "mlp.up_proj")), "mlp.down_proj")
+        joined = self._joined(x, "mlp.gate_proj", "mlp.up_proj")
+        width = len(self.tensors[f"{self.root}mlp.up_proj.weight"])
+        gate, up = split(joined, -1, width, width)
+        return self._linear(opset15.multiply(opset15.swish(gate), up), "mlp.down_proj")
 
     def _linear(self, x: Node, name: str) -> Node:
         bias = self.tensors.get(f"{self.root}{name}.bias")
         return linear(x, self.tensors[f"{self.root}{name}.weight"], bias, self.weights)
+
+    def _joined(self, x: Node, *names: str) -> Node:
+        """Several products of one input as one, side by side: while a token is decoded, the starts
+        of kernels count as much as what they compute."""
+        found = [self.tensors[f"{self.root}{name}.weight"] for name in names]
+        biases = [self.tensors.get(f"{self.root}{name}.bias") for name in names]
+        whole = None
+        if any(bias is not None for bias in biases):
+            whole = np.concatenate([
+                np.zeros(len(weight), np.float32) if bias is None else bias.astype(np.float32)
+                for bias, weight in zip(biases, found, strict=True)
+            ])  # fmt: skip
+        return linear(x, np.concatenate(found), whole, self.weights)
 
     def _heads(self, x: Node, heads: int) -> Node:
         """(B, T, heads * head) -> (B, heads, T, head)."""

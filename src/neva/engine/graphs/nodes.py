@@ -110,6 +110,11 @@ def linear(x: Node, weight: Array, bias: Array | None = None, weights: Weights =
     return y if bias is None else opset15.add(y, exact(bias))
 
 
+def split(x: Node, axis: int, *sizes: int) -> list[Node]:
+    """Parts of these sizes along an axis, in their order."""
+    return list(opset15.variadic_split(x, scalar(axis), i64(*sizes)).outputs())
+
+
 def rms_norm(x: Node, weight: Array, eps: float) -> Node:
     """Llama's norm, in the form that the CPU plugin fuses to one kernel."""
     variance = opset15.reduce_mean(opset15.power(x, real(2)), i64(-1), keep_dims=True)
