@@ -3,9 +3,11 @@
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -17,7 +19,6 @@ from neva.engine.precision import SERVED
 from neva.engine.protocol import Engine
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
-from neva.server.app import create_app
 from neva.server.auth import Keys
 from neva.server.listen import (
     LOOPBACK_NAMES,
@@ -211,10 +212,27 @@ def run(settings: Settings, open_it: Callable[[], Engine]) -> None:
         console.print(f"[green]ready[/] after {time.perf_counter() - start:.1f} s")
 
     with bind(settings.host, settings.port) as bound:
-        server = server_for(create_app(open_it, settings, opened))
+        engine = begun(open_it)
+        from neva.server.app import create_app  # half a second, while the engine loads
+
+        server = server_for(create_app(engine, settings, opened))
         listen(server, bound, lambda: console.print(banner(settings)))
     if failures:
         raise failures[0]
+
+
+def begun(open_it: Callable[[], Engine]) -> Callable[[], Engine]:
+    """`open_it`, already under way in a thread; what is returned waits for its engine."""
+    future: Future[Engine] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(open_it())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=work, name="neva-opening", daemon=True).start()
+    return future.result
 
 
 def data_folder() -> Path:
