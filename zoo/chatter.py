@@ -130,7 +130,11 @@ class Talker:
         return [(text.strip(), end is not None) for text, end in zip(texts, ends, strict=True)]
 
 
-def build(work: Path, things: int = 300, own: int = 900, seed: int = 31) -> None:
+THINGS, OWN = 300, 900
+"""Prompts about things, and prompts of the base LM's own."""
+
+
+def build(work: Path, things: int = THINGS, own: int = OWN, seed: int = 31) -> None:
     """Write ``chatter.json``, pairs of prompt and answer, unless it exists."""
     path = work / "chatter.json"
     if path.is_file():
@@ -145,7 +149,10 @@ def main(argv: list[str] | None = None) -> int:
     """Write prompts and answers of the base LM."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
-    build(parser.parse_args(argv).work)
+    parser.add_argument("--things", type=int, default=THINGS, help="prompts about things")
+    parser.add_argument("--own", type=int, default=OWN, help="prompts of the base LM's own")
+    o = parser.parse_args(argv)
+    build(o.work, o.things, o.own)
     return 0
 
 

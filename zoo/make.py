@@ -1,6 +1,7 @@
 """One command from package registries to the default model's weights; every step resumable.
 
     python -m zoo.make --work zoo/work
+    python -m zoo.make --work trial --trial     # every step, briefly: is the road whole?
 
 A step is skipped when its output exists. Steps up to the records run in this process; compose,
 pretrain and finetune are calls of the ``neva`` command, as a user would make them. Measured times
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 LICENCE = "Apache-2.0, MIT, CC-BY-3.0 and CC-BY-4.0: see the table in zoo/README.md"
@@ -42,6 +43,9 @@ class Budget:
     """Far below the adapter's, or the LM would learn to read words that move away: the features of
     `zoo.recall` are twenty times as large as a CLIP's usually are, and so is what a step moves."""
     lora_rank: int = 32
+    chatter: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    """More words for `zoo.chatter` and `zoo.words`."""
 
     def pretrain_options(self) -> list[str]:
         """Stage 1's."""
@@ -63,6 +67,18 @@ class Budget:
         if self.finetune_steps:
             options["--max-steps"] = self.finetune_steps
         return ["--lora", *(word for pair in options.items() for word in map(str, pair))]
+
+
+SETTABLE = ("clip_minutes", "scene_minutes", "pretrain_steps", "finetune_steps")
+TRIAL = Budget(
+    clip_minutes=0.5,
+    scene_minutes=0.5,
+    pretrain_steps=2,
+    finetune_steps=2,
+    chatter=("--things", "4", "--own", "4"),
+    words=("--steps", "20", "--views", "1", "--scenes", "500", "--keep-steps", "20"),
+)
+"""Learns nothing; of a quarter of an hour most goes into drawings and records, which are whole."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +158,7 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
         Step("scenes", clip / "model.safetensors", _module("zoo.clip_train", *place, *scenes)),
         Step("deepen", deep / "model.safetensors", _module("zoo.deepen", *place)),
         Step("base", base / "config.json", lambda: write_base(base)),
-        Step("chatter", work / "chatter.json", _module("zoo.chatter", *place)),
+        Step("chatter", work / "chatter.json", _module("zoo.chatter", *place, *budget.chatter)),
         Step("captions", work / "stage1" / "chat.json", _module("zoo.captions", *place)),
         Step("instructions", work / "stage2" / "chat.json", _module("zoo.instructions", *place)),
         Step(
@@ -162,7 +178,7 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
                 join,
             ),
         ),
-        Step("words", worded / "config.json", _module("zoo.words", *place)),
+        Step("words", worded / "config.json", _module("zoo.words", *place, *budget.words)),
         Step(
             "pretrain",
             one / "final" / "config.json",
@@ -194,21 +210,21 @@ def run(plan: list[Step], times: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Make the default model."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
-    parser.add_argument("--clip-minutes", type=float, default=Budget.clip_minutes)
-    parser.add_argument("--scene-minutes", type=float, default=Budget.scene_minutes)
-    parser.add_argument("--pretrain-steps", type=int, default=Budget.pretrain_steps)
-    parser.add_argument("--finetune-steps", type=int, default=Budget.finetune_steps)
+    for name in SETTABLE:
+        default = getattr(Budget, name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(default), help=f"default {default}"
+        )
+    parser.add_argument("--trial", action="store_true", help="every step as briefly as it can be")
     parser.add_argument("--weights", type=Path, help="where to pack; default WORK/packed")
     parser.add_argument("--until", default="pack", help="the last step to run")
     o = parser.parse_args(argv)
-    budget = Budget(
-        clip_minutes=o.clip_minutes,
-        scene_minutes=o.scene_minutes,
-        pretrain_steps=o.pretrain_steps,
-        finetune_steps=o.finetune_steps,
-    )
+    given = {name: value for name in SETTABLE if (value := getattr(o, name)) is not None}
+    budget = replace(TRIAL if o.trial else Budget(), **given)
     plan = steps(o.work, budget, o.weights or o.work / "packed")
     names = [step.name for step in plan]
     if o.until not in names:

@@ -196,7 +196,7 @@ def table(counts: dict[str, int]) -> Iterator[str]:
         if s.kind == "font":
             continue
         count = counts.get(s.set_name, 0)
-        shown = f"{count:,}" if count else ""
+        shown = "photographs" if s.kind == "photo" else f"{count:,}" if count else ""
         yield (
             f"| {s.name} | {s.version} | {s.registry} | {s.licence} | {s.artist} "
             f"| {s.use} | {shown} |"

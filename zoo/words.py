@@ -96,6 +96,8 @@ class WordsRecipe:
     place: float = 0.5
     """How far towards left, right, top and bottom a token at the edge leans, in words' lengths."""
     place_weight: float = 4.0
+    keep_steps: int = 4000
+    """How long CLIP's last layer learns to give its old embeddings."""
     seed: int = 21
 
 
@@ -234,7 +236,7 @@ def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = No
     settle(recaller, pictures.states, words)
     look(recaller)
     fit(recaller.requires_grad_(True), lessons, speller, words, recipe, look)
-    keep_clip(tower, work, pictures.states)
+    keep_clip(tower, work, pictures.states, recipe.keep_steps)
     save_checkpoint(model, parent, out, replace(parent.provenance, parents=(parent.sha256,)))
 
 
@@ -262,7 +264,7 @@ def keyed(
     return [*emoji, *drawn, *shapes][:most]
 
 
-def keep_clip(tower: nn.Module, work: Path, states: Tensor) -> None:
+def keep_clip(tower: nn.Module, work: Path, states: Tensor, steps: int) -> None:
     """Write the CLIP with the tower's new layers; its last layer, and the tower's, learn to give
     the embeddings that it gave before."""
     source, out = work / "clip" / "deep", work / "clip" / "worded"
@@ -273,7 +275,7 @@ def keep_clip(tower: nn.Module, work: Path, states: Tensor) -> None:
     for number in range(len(layers) - MORE - 1, len(layers) - 1):
         layers[number].load_state_dict(learnt[number].state_dict())
     some = states[torch.randperm(len(states))[:KEPT]]
-    cosine = keep_embedding(old, new, some)
+    cosine = keep_embedding(old, new, some, steps)
     print(f"words: CLIP's embeddings kept, cosine {cosine:.4f}", flush=True)
     learnt[-1].load_state_dict(layers[-1].state_dict())
     shutil.copytree(source, out, dirs_exist_ok=True)
@@ -289,8 +291,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=WordsRecipe.steps)
     parser.add_argument("--scenes", type=int, default=WordsRecipe.scenes)
     parser.add_argument("--views", type=int, default=WordsRecipe.views)
+    parser.add_argument("--keep-steps", type=int, default=WordsRecipe.keep_steps)
     o = parser.parse_args(argv)
-    recipe = WordsRecipe(steps=o.steps, scenes=o.scenes, views=o.views)
+    recipe = WordsRecipe(steps=o.steps, scenes=o.scenes, views=o.views, keep_steps=o.keep_steps)
     build(o.work, o.composed or o.work / "composed", o.out or o.work / "worded", recipe)
     return 0
 

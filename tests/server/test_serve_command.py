@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
@@ -17,7 +18,9 @@ from real_server import free_port
 from server_house import WEB
 from tiny_llava import write_checkpoint
 
-from neva.commands.serve import opener
+from neva.commands.serve import begun, opener
+from neva.engine.protocol import Engine
+from neva.errors import EngineError
 
 KEY = "nvapi-test-0123456789"
 HERE = Path(__file__).parent
@@ -111,6 +114,19 @@ def test_node_snippet(served: str, tmp_path: Path) -> None:
 def test_a_wrong_key_is_refused(served: str) -> None:
     answer = WEB.get(f"{served}/v1/models", headers={"authorization": "Bearer wrong"})
     assert answer.status_code == 401
+
+
+def test_the_engine_opens_while_the_app_is_made_and_its_failure_is_told_later() -> None:
+    begins = Event()
+
+    def open_it() -> Engine:
+        begins.set()
+        raise EngineError("no such model")
+
+    engine = begun(open_it)
+    assert begins.wait(10)
+    with pytest.raises(EngineError, match="no such model"):
+        engine()
 
 
 def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
