@@ -1,5 +1,6 @@
 """Whole answers: defaults, models, choices, and what a fleet asks of a server."""
 
+import re
 from collections.abc import Callable
 from threading import Event
 
@@ -157,6 +158,12 @@ def test_pages_come_from_here_only(house: House) -> None:
         assert "http://" not in response.text and "https://" not in response.text
     assert house.client.get("/web/..%2fapp.py").status_code == 404
     assert house.client.get("/web/chat.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_every_part_that_a_page_names_is_there(house: House) -> None:
+    for path in ("/", "/docs"):
+        parts = re.findall(r'"(/web/[^"]+)"', house.client.get(path).text)
+        assert parts and all(house.client.get(part).status_code == 200 for part in parts)
 
 
 def test_openapi_names_every_route(house: House) -> None:

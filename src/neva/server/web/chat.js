@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const LARGEST = 3 * 1024 * 1024; // bytes of a picture sent as it is; a larger one is scaled down
 const SIDE = 1600; // pixels of the longer side after scaling
+const SAMPLE = 320; // pixels of a side of the page's own drawings
 const NUMBERS = ["temperature", "top_p", "max_tokens", "seed"];
 
 const turns = []; // {role, text, pictures: [data URI]}
@@ -19,17 +20,21 @@ const asDataUri = (blob) => new Promise((resolve, reject) => {
   reader.readAsDataURL(blob);
 });
 
-async function scaled(file) {
-  const picture = await createImageBitmap(file);
-  const factor = Math.min(1, SIDE / Math.max(picture.width, picture.height));
+function drawn(picture, width, height, type) {
   const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(picture.width * factor));
-  canvas.height = Math.max(1, Math.round(picture.height * factor));
+  canvas.width = Math.max(1, Math.round(width));
+  canvas.height = Math.max(1, Math.round(height));
   const pen = canvas.getContext("2d");
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
-  return canvas.toDataURL("image/jpeg", 0.92);
+  return canvas.toDataURL(type, 0.92);
+}
+
+async function scaled(file) {
+  const picture = await createImageBitmap(file);
+  const factor = Math.min(1, SIDE / Math.max(picture.width, picture.height));
+  return drawn(picture, picture.width * factor, picture.height * factor, "image/jpeg");
 }
 
 async function add(files) {
@@ -335,5 +340,13 @@ document.ondrop = (event) => {
   $("veil").hidden = true;
   add([...event.dataTransfer.files]);
 };
+for (const sample of document.querySelectorAll(".sample")) {
+  sample.onclick = () => {
+    if (running) return;
+    shelf.push(drawn(sample.firstElementChild, SAMPLE, SAMPLE, "image/png"));
+    $("question").value = sample.dataset.question;
+    ask();
+  };
+}
 ready();
 greet();
