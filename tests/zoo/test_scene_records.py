@@ -203,7 +203,8 @@ def test_all_that_was_told_is_balanced(writer: SceneWriter) -> None:
     for form, values in (("count all", ask.TOTALS), ("count same", ask.TOTALS),
                          ("count sort", COUNTS), ("count flying", COUNTS[:4])):  # fmt: skip
         numbers = [told[form, value] for value in values]
-        assert min(numbers) > 0 and max(numbers) - min(numbers) <= 4, (form, numbers)
+        every = min(numbers) > 0 or sum(numbers) < len(values)  # three records tell three
+        assert every and max(numbers) - min(numbers) <= 4, (form, numbers)
 
 
 def test_records_are_short_and_a_function_of_the_seed(casting: Casting) -> None:
