@@ -3,10 +3,10 @@
 Learning to see changes the LM by an adapter; text-only records in the base LM's own words hold the
 rest in its place (self-distillation). Prompts are of two kinds: templates over the deck's everyday
 things, and what the base LM itself writes where the user speaks (Magpie, Xu et al. 2024,
-arXiv:2406.08464), after its first words, since so small a model starts
-anywhere. Answers are sampled from its whole distribution, at temperature 1: greedy ones
-taught the adapter to be surer than the base LM is, and of other written answers it then thought
-less (3.53 nats a token where the base LM has 2.58).
+arXiv:2406.08464), after its first words, since so small a model starts anywhere. Answers are
+sampled from its whole distribution, at temperature 1: greedy ones taught the adapter to be surer
+than the base LM is, and of other written answers it then thought less (3.53 nats a token where the
+base LM has 2.58).
 """
 
 from __future__ import annotations

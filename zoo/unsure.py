@@ -2,7 +2,7 @@
 
 Blank pages, noise, photographs (`zoo.snapshots`) and what these look like from afar: no flat areas,
 no outlines, light that falls from one side, blur and grain. What is synthetic alone taught CLIP's
-patches to tell 83 % of the test's photographs from drawings, with the three dozen photographs 98 %
+patches to tell 83 % of the test's photographs from drawings, with 27 photographs 98 %
 (a linear probe; 0.4 % of OpenMoji's drawings are taken for photographs).
 """
 

@@ -172,7 +172,7 @@ class _Layer:
         """Self-attention over the cache; appends this layer's two cache writes to `sinks`."""
         shape = self.shape
         x = rms_norm(x, self.tensors[f"{self.root}input_layernorm.weight"], shape.eps)
-        joined = self._joined(x, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+        joined = self._linear(x, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         turning = shape.heads + shape.kv_heads
         both, value = split(joined, -1, turning * shape.head, shape.kv_heads * shape.head)
         both = self._rotate(self._heads(both, turning), shared)
@@ -188,18 +188,14 @@ class _Layer:
     def mlp(self, x: Node) -> Node:
         """SwiGLU."""
         x = rms_norm(x, self.tensors[f"{self.root}post_attention_layernorm.weight"], self.shape.eps)
-        joined = self._joined(x, "mlp.gate_proj", "mlp.up_proj")
+        joined = self._linear(x, "mlp.gate_proj", "mlp.up_proj")
         width = len(self.tensors[f"{self.root}mlp.up_proj.weight"])
         gate, up = split(joined, -1, width, width)
         return self._linear(opset15.multiply(opset15.swish(gate), up), "mlp.down_proj")
 
-    def _linear(self, x: Node, name: str) -> Node:
-        bias = self.tensors.get(f"{self.root}{name}.bias")
-        return linear(x, self.tensors[f"{self.root}{name}.weight"], bias, self.weights)
-
-    def _joined(self, x: Node, *names: str) -> Node:
-        """Several products of one input as one, side by side: while a token is decoded, the starts
-        of kernels count as much as what they compute."""
+    def _linear(self, x: Node, *names: str) -> Node:
+        """The product, or several of one input as one, side by side: while a token is decoded, the
+        starts of kernels count as much as what they compute."""
         found = [self.tensors[f"{self.root}{name}.weight"] for name in names]
         biases = [self.tensors.get(f"{self.root}{name}.bias") for name in names]
         whole = None
@@ -212,8 +208,8 @@ class _Layer:
 
     def _heads(self, x: Node, heads: int) -> Node:
         """(B, T, heads * head) -> (B, heads, T, head)."""
-        split = opset15.reshape(x, i64(0, 0, heads, self.shape.head), True)
-        return opset15.transpose(split, i64(0, 2, 1, 3))
+        parted = opset15.reshape(x, i64(0, 0, heads, self.shape.head), True)
+        return opset15.transpose(parted, i64(0, 2, 1, 3))
 
     def _rotate(self, x: Node, shared: _Shared) -> Node:
         """Rotary positions on (B, heads, T, head); halves rotated as Hugging Face has it."""
