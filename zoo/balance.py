@@ -20,12 +20,17 @@ SLACK = 2
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with its answer; ``about`` is what it gives away, which none may ask again."""
+    """A question with its answer; ``about`` is what it gives away, which none may ask again.
+
+    ``reasons`` is said in place of the bare answer, which it ends with: an LM of this size counts
+    and compares what it has named far better than what it has not.
+    """
 
     form: str
     question: str
     answer: str
     about: str
+    reasons: str = ""
 
 
 @dataclass

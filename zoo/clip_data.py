@@ -22,6 +22,8 @@ from zoo.names import says_colour
 OWN_SHAPES = 6000
 SHAPES_FILE = "shapes-3.npy"
 """The cache of our own shapes; its number changes with what `draw_shape` draws."""
+REDRAWN = 0.7
+"""How often a drawing comes by another hand (`zoo.augment.redrawn`)."""
 MONO_INKS = ("black", *("black",) * 4, *[c for c in COLOURS if c not in ("white", "gray")])
 Ints = npt.NDArray[np.int64]
 
@@ -37,6 +39,8 @@ class Item:
     caption: str
     ink: tuple[int, int, int] | None = None
     style: bool = False
+    framed: bool = False
+    """Whether it gets a dark outline and keeps its colours, which its name speaks of."""
     wide: bool = False
     shape: int = -1
     colour: int = -1
@@ -46,6 +50,11 @@ def usable(drawing: Drawing) -> bool:
     """Whether a drawing's name can be read: old fxemoji names without a codepoint cannot."""
     nameless = drawing.kind == "emoji" and not drawing.codepoint
     return not (nameless and (drawing.set_name == "fxemoji" or "tone" in drawing.concept))
+
+
+def is_emoji(drawing: Drawing) -> bool:
+    """Whether it is an emoji or a flag, or a colour icon that is named as one."""
+    return drawing.kind in ("emoji", "flag") or (drawing.kind == "icon" and bool(drawing.codepoint))
 
 
 def own_shapes(work: Path, seed: int = 5) -> tuple[list[Shape], npt.NDArray[np.uint8]]:
@@ -97,7 +106,8 @@ class Sampler:
         self.concepts = sorted(self.by_concept)
 
     def _place(self, row: int, drawing: Drawing) -> None:
-        if drawing.kind in ("emoji", "flag"):
+        """An icon that is named as an emoji is one more artist's drawing of it."""
+        if drawing.codepoint or drawing.kind in ("emoji", "flag"):
             self.by_concept[drawing.concept].append(row)
         if drawing.kind == "icon":
             self.icons.append(row)
@@ -140,13 +150,15 @@ class Sampler:
             if rng.random() < 0.5:
                 caption = f"{name} {drawing.concept}"
         keeps = says_colour(drawing.concept) or drawing.group in ("flags", "symbols")
+        redrawn = drawing.kind != "mono" and rng.random() < REDRAWN
         return Item(
             "art",
             row,
             drawing.concept,
             caption,
             ink,
-            style=not keeps and drawing.kind != "mono" and rng.random() < 0.5,
+            style=redrawn and not keeps,
+            framed=redrawn and keeps,
             wide=rng.random() < 0.3,
         )
 
@@ -159,11 +171,9 @@ def _shape_item(store: str, row: int, kind: str, colour: str, rng: np.random.Gen
         row,
         phrase if caption != kind else kind,
         caption,
-        None,
-        False,
-        store == "shape",
-        SHAPES.index(kind) if kind in SHAPES else -1,
-        list(COLOURS).index(colour) if colour else -1,
+        wide=store == "shape",
+        shape=SHAPES.index(kind) if kind in SHAPES else -1,
+        colour=list(COLOURS).index(colour) if colour else -1,
     )
 
 

@@ -5,7 +5,8 @@
 Every question is asked in a conversation that holds the model's own earlier answers. The same with
 the picture of another of the same set stands beside it ("shuffled"). The result has the form of
 `neva eval --json`. What counts: for a country, a capital and a continent that it is in the answer;
-for a number the first in the answer; for the odd one out its whole name, or a keyword alone; for a
+for a number the first in the answer; for the odd one out its whole name, or a keyword alone, after
+"the odd one out is" where the answer gives reasons first; for a
 description the share of the scene's different things of which a name or keyword is in it.
 """
 
@@ -34,6 +35,7 @@ from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
 from neva.prompts.conversation import Conversation, ImageSlot, Turn, assistant, user
 from zoo.dialogue_sets import Dialogue, Step, described, flags, scenes
+from zoo.reasoning import ODD_IS
 
 COUNTS = frozenset(("how many of a kind", "how many fly"))
 MOST_TOKENS = 64
@@ -54,6 +56,7 @@ def credit(step: Step, answer: str) -> float:
         return float(numbers[:1] == [step.golds[0][0]])
     if step.kind == "odd one out":
         called = [plain(name) for name in step.golds[0]]
+        said = f" {said.rpartition(f' {plain(ODD_IS)} ')[2].removeprefix('the ').strip()} "
         return float(said.strip() in called or f" {called[0]} " in said)
     held = [any(f" {plain(name)} " in said for name in names) for names in step.golds]
     return sum(held) / len(held)

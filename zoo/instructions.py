@@ -138,7 +138,7 @@ def flag_example(deck: Deck, row: int, rng: Rng) -> Example:
     """A national flag: what, whose, capital, continent."""
     drawing = deck.drawing(row)
     country, capital, continent = drawing.details
-    picture, _ = single(deck.image(row), drawing.concept, rng)
+    picture, _ = single(drawn(deck, row, rng), drawing.concept, rng)
     turns: list[Turn] = [(say.pick(say.COUNTRY, rng), country)]
     turns.append((say.name_question(rng), drawing.concept))
     if capital:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.augment import CLIP_MEAN, load, style
+from zoo.augment import CLIP_MEAN, load, redrawn
 from zoo.clip_data import Item, Sampler
 from zoo.colours import HEART
 from zoo.deck import OBJECT_GROUPS
@@ -64,7 +64,7 @@ class Director:
             copies = count - int(rng.integers(min(2, count - 2) + 1))
         first = self.actor(rng)
         if copies > 1:
-            first = replace(first, style=False)
+            first = replace(first, style=False, framed=False)
         return [first] * copies + [self.actor(rng) for _ in range(count - copies)]
 
     def actor(self, rng: Rng) -> Item:
@@ -143,10 +143,7 @@ def compose_mosaics(director: Director, scenes: int, rng: Rng) -> Mosaics:
     counts = rng.integers(1, MOST + 1, scenes)
     casts = [director.cast(int(count), rng) for count in counts]
     items = [item for cast in casts for item in cast]
-    rgba = load(items, director.sampler, np.zeros((0,), np.uint8))
-    changed = [n for n, item in enumerate(items) if item.style]
-    if changed:
-        rgba[changed] = style(rgba[changed], rng)
+    rgba = redrawn(items, load(items, director.sampler, np.zeros((0,), np.uint8)), rng)
     solid = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], 1)
     pixels = torch.empty(scenes, 3, SIZE, SIZE)
     owner = torch.full((scenes, GRID * GRID), -1)

@@ -7,12 +7,14 @@ LM would learn the names of the training artists' features only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from PIL import Image
 
 from zoo import phrasing as say
-from zoo.augment import style
+from zoo.augment import frame, style
 from zoo.deck import Deck
 from zoo.drawings import Drawing
 from zoo.names import says_colour
@@ -25,8 +27,19 @@ RESTYLED = 0.5
 
 def restyled(image: Image.Image, rng: Rng) -> Image.Image:
     """The same RGBA drawing by another hand: recoloured, outlined, posterised or as line art."""
+    return _changed(style, image, rng)
+
+
+def framed(image: Image.Image, rng: Rng) -> Image.Image:
+    """The same RGBA drawing with a dark outline."""
+    return _changed(frame, image, rng)
+
+
+def _changed(
+    change: Callable[[torch.Tensor, Rng], torch.Tensor], image: Image.Image, rng: Rng
+) -> Image.Image:
     pixels = torch.from_numpy(np.array(image, np.float32) / 255).permute(2, 0, 1)[None]
-    moved = style(pixels, rng)[0].permute(1, 2, 0).clamp(0, 1)
+    moved = change(pixels, rng)[0].permute(1, 2, 0).clamp(0, 1)
     return Image.fromarray((moved.numpy() * 255).round().astype(np.uint8), "RGBA")
 
 
@@ -38,9 +51,9 @@ def may_restyle(drawing: Drawing) -> bool:
 def drawn(deck: Deck, row: int, rng: Rng) -> Image.Image:
     """The cut-out drawing, half of the time by another hand."""
     image = deck.image(row)
-    if may_restyle(deck.drawing(row)) and rng.random() < RESTYLED:
-        return restyled(image, rng)
-    return image
+    if rng.random() >= RESTYLED:
+        return image
+    return restyled(image, rng) if may_restyle(deck.drawing(row)) else framed(image, rng)
 
 
 def name_example(deck: Deck, row: int, rng: Rng) -> Example:

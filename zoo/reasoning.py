@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zoo.balance import Asked
-from zoo.phrasing import each, listed, pick
+from zoo.phrasing import article, each, listed, pick
 from zoo.scenes import Placed, Scene
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ SORTS = {"animal": "animals", "food": "things to eat", "vehicle": "vehicles", "s
 FLYING = ("animal-bird", "animal-bug", "transport-air")
 COUNTS = tuple(str(n) for n in range(5))
 ODD = ("Which is the odd one out?", "Which one does not belong?", "Which object is the odd one?")
+ODD_IS = "the odd one out is"
+"""Before the name of the odd one out; what is said before it are reasons."""
 FLY = ("How many of them can fly?", "How many can fly?")
 Known = Callable[[str], tuple[str, str]]
 """Name -> (group, subgroup), both "" for what is no emoji."""
@@ -71,7 +73,9 @@ def count_sort(view: View) -> Asked | None:
         return None
     asked = pick(tuple(sort for sort, number in numbers.items() if number == rare), view.rng)
     form = pick(("How many {} are there?", "How many {} do you see?"), view.rng)
-    return Asked("count sort", form.format(SORTS[asked]), rare, f"count {asked}")
+    of_it = [o.phrase for o in view.scene.by_x() if sort_of(o, view.known) == asked]
+    question = form.format(SORTS[asked])
+    return Asked("count sort", question, rare, f"count {asked}", counted(of_it))
 
 
 def count_flying(view: View) -> Asked | None:
@@ -79,10 +83,17 @@ def count_flying(view: View) -> Asked | None:
     names = [o.name for o in view.scene.objects if not o.colour]
     if not names or any(may_fly(n, view.known) and n not in FLYERS for n in names):
         return None
-    number = str(sum(name in FLYERS for name in names))
+    flyers = [o.phrase for o in view.scene.by_x() if o.name in FLYERS]
+    number = str(len(flyers))
     if not view.balance.fair("count flying", number, COUNTS[:4]):
         return None
-    return Asked("count flying", pick(FLY, view.rng), number, "fly")
+    return Asked("count flying", pick(FLY, view.rng), number, "fly", counted(flyers))
+
+
+def counted(phrases: list[str]) -> str:
+    """``the bat and the owl, so 2``."""
+    named = listed([f"the {phrase}" for phrase in phrases]) if phrases else "none of them"
+    return f"{named}, so {len(phrases)}"
 
 
 def what_to_eat(view: View) -> Asked | None:
@@ -98,7 +109,11 @@ def odd_one(view: View) -> Asked | None:
     odd = odd_one_out(view.scene, [sort_of(o, view.known) for o in view.scene.objects])
     if odd is None:
         return None
-    return Asked("odd", pick(ODD, view.rng), f"the {odd.phrase}", "odd")
+    across = view.scene.by_x()
+    sort = next(sort_of(o, view.known) for o in across if o is not odd)
+    all_of_it = listed([article(o.phrase) for o in across])
+    reasons = f"{all_of_it}; the others are {SORTS[sort]}, so {ODD_IS} the {odd.phrase}"
+    return Asked("odd", pick(ODD, view.rng), odd.phrase, "odd", reasons)
 
 
 def odd_one_out(scene: Scene, sorts: list[str]) -> Placed | None:

@@ -172,7 +172,7 @@ def ask_some(view: View, forms: Sequence[Form], most: int) -> list[Turn]:
             view.balance.tell(asked)
             taken[asked.about] = asked
     ordered = sorted(taken.values(), key=lambda one: EARLY.get(one.form.split()[0], 4))
-    return [(one.question, one.answer) for one in ordered]
+    return [(one.question, one.reasons or one.answer) for one in ordered]
 
 
 def shuffled(forms: Sequence[Form], rng: Rng) -> list[Form]:

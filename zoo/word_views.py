@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from neva.images import PixelRecipe, from_pixels
 from zoo import vqa
 from zoo.augment import compose, load, normalise
-from zoo.clip_data import Item, Sampler, usable
+from zoo.clip_data import Item, Sampler, is_emoji, usable
 from zoo.colours import COLOURS, SHAPES
 from zoo.drawings import SIZE
 from zoo.glyphs import GLYPHS, Typefaces
@@ -70,7 +70,7 @@ def items_of(sampler: Sampler, views: int, seed: int) -> list[Item]:
     """Every picture that is learned from: emoji and flags ``views`` times, all others once."""
     rng = np.random.default_rng(seed)
     rows = [i for i, d in enumerate(sampler.gallery.drawings) if usable(d)]
-    emoji = [i for i in rows if sampler.gallery.drawings[i].kind in ("emoji", "flag")]
+    emoji = [i for i in rows if is_emoji(sampler.gallery.drawings[i])]
     out = [sampler.art(i, rng) for i in rows + emoji * (views - 1)]
     out += [sampler.shape(rng) for _ in sampler.shapes]
     return out + [sampler.picture(rng) for _ in sampler.vqa]
@@ -128,9 +128,7 @@ def named_alike(items: list[Item], sampler: Sampler, share: float) -> Tensor:
     """How often each item is dealt, ``(N,)``; sums to one."""
     drawings = sampler.gallery.drawings
     often = Counter(item.concept for item in items)
-    emoji = torch.tensor(
-        [i.store == "art" and drawings[i.row].kind in ("emoji", "flag") for i in items]
-    )
+    emoji = torch.tensor([i.store == "art" and is_emoji(drawings[i.row]) for i in items])
     names = torch.tensor([1 / often[item.concept] for item in items]) * emoji
     rest = (~emoji).float()
     return (1 - share) * names / names.sum() + share * rest / rest.sum().clamp(min=1)

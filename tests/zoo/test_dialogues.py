@@ -75,6 +75,8 @@ def test_the_set_is_always_the_same() -> None:
         ("odd one out", (("red apple", "fruit"),), "the red apple", 1),
         ("odd one out", (("red apple", "fruit"),), "fruit", 1),
         ("odd one out", (("red apple", "fruit"),), "a fruit bat", 0),
+        ("odd one out", (("bus",),), "a cat, a dog and a bus; the odd one out is the bus", 1),
+        ("odd one out", (("bus",),), "a cat, a dog and a bus; the odd one out is the dog", 0),
         ("describe", (("cat", "pet"), ("red circle", "circle")), "A pet and a dog.", 0.5),
         ("describe", (("cat",), ("dog",)), "a cat and a dog", 1),
     ],

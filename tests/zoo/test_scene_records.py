@@ -170,7 +170,12 @@ def test_reasoning_follows_from_sorts(casting: Casting) -> None:
         )
         assert counted is not None and flying is not None and eaten is not None and odd is not None
         assert counted.answer == next(n for word, n in numbers.items() if word in counted.question)
-        assert flying.answer == "1" and eaten.answer == odd.answer == "the pear"
+        assert flying.answer == "1" and eaten.answer == "the pear" and odd.answer == "pear"
+        assert flying.reasons == "the owl, so 1"
+        assert counted.reasons.endswith(f"so {counted.answer}")
+        assert odd.reasons.endswith("; the others are animals, so the odd one out is the pear")
+        assert all(f"a {one}" in odd.reasons.replace("an ", "a ") for one in ("cat", "dog", "owl"))
+        assert ask.ask_some(look, [count_flying], 1) == [(flying.question, "the owl, so 1")]
     assert odd_one_out(Scene((200, 200), (CAT, RING)), ["animal", "shape"]) is None
     doubtful = Scene((200, 200), (CAT, Placed("wheel", "", (90, 90, 120, 120))))
     assert count_sort(view(casting, doubtful, 0)) is None

@@ -14,8 +14,9 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
+from zoo.augment import frame, redrawn
 from zoo.chatter import OPENERS, SHORT_PROMPT, Talker, cut, prompts
-from zoo.clip_data import Item, Sampler
+from zoo.clip_data import Item, Sampler, is_emoji
 from zoo.clip_model import NameHead
 from zoo.deck import Deck
 from zoo.deepen import MORE, deepen
@@ -316,6 +317,30 @@ def test_another_hand_keeps_the_outline_and_spares_flags(tmp_path: Path) -> None
     apple = SimpleNamespace(concept="red apple", group="food-drink")
     cat = SimpleNamespace(concept="cat", group="animals-nature")
     assert [may_restyle(d) for d in (apple, cat)] == [False, True]  # type: ignore[arg-type]
+
+
+def test_a_frame_darkens_the_rim_and_keeps_the_colours_within() -> None:
+    flag = torch.zeros(2, 4, 96, 96)
+    flag[:, 0], flag[:, 3] = 0.8, 1.0  # red to the picture's edge: beyond it is nothing
+    made = frame(flag, np.random.default_rng(0))
+    assert torch.equal(made[:, 3], flag[:, 3])
+    assert made[:, :3, 0].max() < 0.2 and made[:, :3, :, 0].max() < 0.2
+    assert (made[:, :3, 40:50, 40:50] - flag[:, :3, 40:50, 40:50]).abs().max() < 0.3
+    item = Item("art", 0, "flag: Chad", "", framed=True)
+    assert torch.equal(redrawn([item, replace(item, framed=False)], flag.clone(),
+                               np.random.default_rng(0))[1], flag[1])  # fmt: skip
+
+
+def test_an_icon_that_is_named_as_an_emoji_is_one_more_drawing_of_it(tmp_path: Path) -> None:
+    tiny_gallery.build(tmp_path)
+    sampler = Sampler(tmp_path)
+    known = {d.concept for d in sampler.gallery.drawings if d.kind in ("emoji", "flag")}
+    rows = [row for held in sampler.by_concept.values() for row in held]
+    assert {sampler.gallery.drawings[row].concept for row in rows} >= known
+    cat = next(d for d in sampler.gallery.drawings if d.kind == "emoji" and d.codepoint)
+    assert is_emoji(replace(cat, kind="icon"))
+    assert not is_emoji(replace(cat, kind="mono"))
+    assert not is_emoji(replace(cat, kind="icon", codepoint=""))
 
 
 def test_names_are_asked_alone(tmp_path: Path) -> None:
