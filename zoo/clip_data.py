@@ -57,6 +57,11 @@ def is_emoji(drawing: Drawing) -> bool:
     return drawing.kind in ("emoji", "flag") or (drawing.kind == "icon" and bool(drawing.codepoint))
 
 
+def keeps_colours(drawing: Drawing) -> bool:
+    """Whether it is known by its colours: flags, symbols, names that say a colour."""
+    return says_colour(drawing.concept) or drawing.group in ("flags", "symbols")
+
+
 def own_shapes(work: Path, seed: int = 5) -> tuple[list[Shape], npt.NDArray[np.uint8]]:
     """Our own plain shapes ``(6000, 96, 96, 4)``, drawn once and cached."""
     rng = np.random.default_rng(seed)
@@ -149,7 +154,7 @@ class Sampler:
             ink = shade(name, rng)
             if rng.random() < 0.5:
                 caption = f"{name} {drawing.concept}"
-        keeps = says_colour(drawing.concept) or drawing.group in ("flags", "symbols")
+        keeps = keeps_colours(drawing)
         redrawn = drawing.kind != "mono" and rng.random() < REDRAWN
         return Item(
             "art",

@@ -15,9 +15,8 @@ from PIL import Image
 
 from zoo import phrasing as say
 from zoo.augment import frame, style
+from zoo.clip_data import keeps_colours
 from zoo.deck import Deck
-from zoo.drawings import Drawing
-from zoo.names import says_colour
 from zoo.records import Example, Turn
 from zoo.scenes import single
 
@@ -43,17 +42,12 @@ def _changed(
     return Image.fromarray((moved.numpy() * 255).round().astype(np.uint8), "RGBA")
 
 
-def may_restyle(drawing: Drawing) -> bool:
-    """Not what is known by its colours: flags, symbols, names that say a colour."""
-    return not says_colour(drawing.concept) and drawing.group not in ("flags", "symbols")
-
-
 def drawn(deck: Deck, row: int, rng: Rng) -> Image.Image:
     """The cut-out drawing, half of the time by another hand."""
     image = deck.image(row)
     if rng.random() >= RESTYLED:
         return image
-    return restyled(image, rng) if may_restyle(deck.drawing(row)) else framed(image, rng)
+    return framed(image, rng) if keeps_colours(deck.drawing(row)) else restyled(image, rng)
 
 
 def name_example(deck: Deck, row: int, rng: Rng) -> Example:

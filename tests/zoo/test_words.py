@@ -16,13 +16,13 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 from zoo.augment import frame, redrawn
 from zoo.chatter import OPENERS, SHORT_PROMPT, Talker, cut, prompts
-from zoo.clip_data import Item, Sampler, is_emoji
+from zoo.clip_data import Item, Sampler, is_emoji, keeps_colours
 from zoo.clip_model import NameHead
 from zoo.deck import Deck
 from zoo.deepen import MORE, deepen
 from zoo.mosaic_losses import places
 from zoo.mosaics import Director, compose_mosaics
-from zoo.naming import may_restyle, name_example, restyled
+from zoo.naming import name_example, restyled
 from zoo.reading import Reader, nearness, share_read
 from zoo.recall import (
     Recaller,
@@ -316,7 +316,7 @@ def test_another_hand_keeps_the_outline_and_spares_flags(tmp_path: Path) -> None
     assert not np.array_equal(np.asarray(moved)[..., :3], pixels[..., :3])
     apple = SimpleNamespace(concept="red apple", group="food-drink")
     cat = SimpleNamespace(concept="cat", group="animals-nature")
-    assert [may_restyle(d) for d in (apple, cat)] == [False, True]  # type: ignore[arg-type]
+    assert [keeps_colours(d) for d in (apple, cat)] == [True, False]  # type: ignore[arg-type]
 
 
 def test_a_frame_darkens_the_rim_and_keeps_the_colours_within() -> None:
