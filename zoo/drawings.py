@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,18 @@ import numpy.typing as npt
 import resvg_py
 from PIL import Image
 
+from zoo.lines import COLOURED, colour_in, glyphs
 from zoo.names import EmojiNames, bare_codepoint, is_skin_tone, words_of
 from zoo.sources import Source, fetch_all, source, training_sets
 
 SIZE = 96
 MARGIN = 1.06
 Pixels = npt.NDArray[np.uint8]
+FONTS = ("noto-emoji",)
+Art = str | tuple[str, str]
+"""A drawing's SVG text; for a coloured-in one, that of its lines and of what lends its colours."""
+OLDER_NAMES = (*COLOURED, "streamline-emojis")
+"""Sets that bear emoji's names of some years ago (`zoo.names.EmojiNames.find_older`)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,18 @@ def openmoji_half(codepoint: str) -> str:
     return "report" if hashlib.sha256(codepoint.encode()).digest()[0] % 2 else "dev"
 
 
-def render(svg: str) -> Pixels | None:
+def render(art: Art) -> Pixels | None:
+    """A drawing's pixels, or None when it is empty or there is nothing to colour in."""
+    if isinstance(art, str):
+        return render_svg(art)
+    line, colours = (render_svg(svg) for svg in art)
+    if line is None or colours is None:
+        return None
+    filled = colour_in(line, colours)
+    return None if filled is line else filled
+
+
+def render_svg(svg: str) -> Pixels | None:
     """SVG text -> ``(96, 96, 4)`` uint8 cropped to its alpha box, or None when it is empty."""
     try:
         png = resvg_py.svg_to_bytes(svg_string=svg, width=160)
@@ -130,10 +147,12 @@ def iconify_jobs(item: Source, package: Path, names: EmojiNames) -> Iterator[tup
     for name in sorted(known):
         if not _keep(item, name, known):
             continue
-        emoji = names.find(name, codes.get(name, "") if item.kind == "emoji" else "")
+        emoji = names.find(name, codes.get(name, "") if item.kind in ("emoji", "line") else "")
         words = words_of(name)
         if emoji is None and item.kind != "emoji":
             emoji = names.find(words)
+        if emoji is None and item.set_name in OLDER_NAMES:
+            emoji = names.find_older(words)
         if not words and emoji is None:
             continue
         yield (
@@ -150,6 +169,31 @@ def iconify_jobs(item: Source, package: Path, names: EmojiNames) -> Iterator[tup
             ),
             _icon_svg(icons, name),
         )
+
+
+def line_jobs(
+    item: Source, package: Path, names: EmojiNames, colours: dict[str, str]
+) -> Iterator[tuple[Drawing, Art]]:
+    """Emoji in black lines: as they are, and coloured in with ``colours``, by codepoint."""
+    if item.set_name in FONTS:
+        jobs = glyph_jobs(item, package, names)
+    else:
+        jobs = iconify_jobs(item, package, names)
+    for drawing, svg in jobs:
+        if not drawing.codepoint or drawing.group in ("flags", "component"):
+            continue
+        yield replace(drawing, kind="mono"), svg
+        if drawing.codepoint in colours:
+            yield replace(drawing, kind="emoji"), (svg, colours[drawing.codepoint])
+
+
+def glyph_jobs(item: Source, package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]:
+    """The emoji of a font whose characters are emoji."""
+    for code, svg in glyphs(package):
+        if (emoji := names.by_code.get(bare_codepoint(code))) is None:
+            continue
+        what = (emoji.label, emoji.keywords, emoji.group, emoji.subgroup)
+        yield Drawing(code, *what, item.set_name, item.kind, item.licence, emoji.codepoint), svg
 
 
 def flag_jobs(package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]:
@@ -202,12 +246,26 @@ def openmoji_jobs(package: Path) -> Iterator[tuple[Drawing, str]]:
         )
 
 
-def write(jobs: Iterable[tuple[Drawing, str]], folder: Path, processes: int = 2) -> int:
+def train_jobs(packages: dict[str, Path], names: EmojiNames) -> Iterator[tuple[Drawing, Art]]:
+    """All drawings that are trained on."""
+    coloured: dict[str, dict[str, str]] = {}
+    for item in training_sets():
+        package = packages[item.set_name]
+        if item.kind == "line":
+            yield from line_jobs(item, package, names, coloured[COLOURED[item.set_name]])
+            continue
+        jobs = list(iconify_jobs(item, package, names))
+        coloured[item.set_name] = {d.codepoint: svg for d, svg in jobs if d.codepoint}
+        yield from jobs
+    yield from flag_jobs(packages["flag-icons"], names)
+
+
+def write(jobs: Iterable[tuple[Drawing, Art]], folder: Path, processes: int = 2) -> int:
     """Render jobs into a gallery folder, atomically; returns the number of drawings."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawings, svgs = zip(*jobs, strict=True)
+    drawings, arts = zip(*jobs, strict=True)
     with ProcessPoolExecutor(processes) as pool:
-        rendered = list(pool.map(render, svgs, chunksize=64))
+        rendered = list(pool.map(render, arts, chunksize=64))
     kept = [(d, p) for d, p in zip(drawings, rendered, strict=True) if p is not None]
     with (folder / "pixels.npy.part").open("wb") as out:
         np.save(out, np.stack([p for _, p in kept]))
@@ -223,9 +281,7 @@ def build(work: Path) -> dict[str, int]:
     packages = fetch_all(work / "packages")
     names = EmojiNames.read(packages["emojibase-data"])
     if not (work / "drawings" / "table.jsonl").is_file():
-        jobs = [j for s in training_sets() for j in iconify_jobs(s, packages[s.set_name], names)]
-        jobs += list(flag_jobs(packages["flag-icons"], names))
-        write(jobs, work / "drawings")
+        write(train_jobs(packages, names), work / "drawings")
     if not (work / "openmoji" / "table.jsonl").is_file():
         write(openmoji_jobs(packages["openmoji"]), work / "openmoji")
     return Gallery.open(work / "drawings").counts() | Gallery.open(work / "openmoji").counts()

@@ -26,6 +26,35 @@ SUFFIXES = re.compile(
 RENAMED = {"turkey": "turkiye", "curacao": "curacao"}
 """Countries whose older or plain spelling names an icon."""
 
+ALIASES = {
+    "ballot box with check": "check box with check", "blond haired person": "person: blond hair",
+    "bride with veil": "woman with veil", "champagne glass": "clinking glasses",
+    "crazy face": "zany face", "direct hit": "bullseye", "dizzy face": "face with crossed-out eyes",
+    "exclamation mark": "red exclamation mark", "game dice": "game die",
+    "gesturing ok": "person gesturing ok", "hugging face": "smiling face with open hands",
+    "knocked out face": "face with crossed-out eyes", "man blonde hair": "man: blond hair",
+    "man deaf": "deaf man", "man in suit levitating": "person in suit levitating",
+    "man merpeople": "merman", "man with bunny ears": "men with bunny ears",
+    "man with chinese cap": "person with skullcap", "man wrestling": "men wrestling",
+    "man and woman holding hands": "woman and man holding hands",
+    "person blonde hair": "person: blond hair", "person deaf": "deaf person",
+    "person merpeople": "merperson", "person with bunny ears": "people with bunny ears",
+    "person wrestling": "people wrestling", "phoenix bird": "phoenix", "piata": "piñata",
+    "pistol": "water pistol", "pouting face": "enraged face",
+    "red triangle": "red triangle pointed up", "red wine glass": "wine glass",
+    "school backpack": "backpack", "two men holding hands": "men holding hands",
+    "two women holding hands": "women holding hands", "white wine glass": "wine glass",
+    "woman blonde hair": "woman: blond hair", "woman deaf": "deaf woman",
+    "woman merpeople": "mermaid", "woman with bunny ears": "women with bunny ears",
+    "woman wrestling": "women wrestling",
+}  # fmt: skip
+"""What CLDR calls an emoji now, by what an icon set calls it."""
+OLDER = (
+    (re.compile(r"^flag for "), ""), (re.compile(r"^person "), ""), (re.compile(r"^heavy "), ""),
+    (re.compile(r"\bcat face\b"), "cat"), (re.compile(r" face$"), ""),
+)  # fmt: skip
+"""Words that emoji names once had and lost, and what stands for them."""
+
 
 @dataclass(frozen=True)
 class Emoji:
@@ -98,6 +127,14 @@ class EmojiNames:
         """The emoji of an icon's identifier, by its codepoint if it has one, else by its name."""
         found = self.by_code.get(bare_codepoint(codepoint)) if codepoint else None
         return found or self.by_name.get(squash(identifier))
+
+    def find_older(self, words: str) -> Emoji | None:
+        """The emoji that bears the words now, of words that it bears or once bore."""
+        words = ALIASES.get(words, words)
+        found = self.by_name.get(squash(words))
+        for pattern, now in OLDER:
+            found = found or self.by_name.get(squash(pattern.sub(now, words)))
+        return found
 
 
 def is_skin_tone(identifier: str, known: frozenset[str] | set[str]) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 Use = Literal["train", "test", "text", "tool"]
-Kind = Literal["emoji", "icon", "mono", "flag", "font", "photo", "text", "vqa", "weights"]
+Kind = Literal["emoji", "line", "icon", "mono", "flag", "font", "photo", "text", "vqa", "weights"]
 
 TRAINING_LICENCES = ("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "OFL-1.1",
                      "Unicode-3.0")  # fmt: skip
@@ -82,6 +82,10 @@ SOURCES: tuple[Source, ...] = (
     _set("fluent-emoji-flat", "1.2.6", "MIT", "emoji", "Microsoft (flat)"),
     _set("twemoji", "1.2.5", "CC-BY-4.0", "emoji", "Twitter"),
     _set("emojione", "1.2.3", "CC-BY-4.0", "emoji", "Emoji One"),
+    _set("streamline-emojis", "1.2.4", "CC-BY-4.0", "emoji", "Streamline (emojis)"),
+    _set("fluent-emoji-high-contrast", "1.2.6", "MIT", "line", "Microsoft (lines)"),
+    _set("emojione-monotone", "1.2.1", "CC-BY-4.0", "line", "Emoji One (lines)"),
+    Source("@fontsource/noto-emoji", "5.3.2", "npm", "OFL-1.1", "train", "line", "Google (lines)"),
     _set("streamline-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
     _set("streamline-plump-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
     _set("streamline-ultimate-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
@@ -119,7 +123,8 @@ SOURCES: tuple[Source, ...] = (
 
 def training_sets() -> tuple[Source, ...]:
     """The sources whose drawings are trained on."""
-    return tuple(s for s in SOURCES if s.use == "train" and s.kind in ("emoji", "icon", "mono"))
+    kinds = ("emoji", "line", "icon", "mono")
+    return tuple(s for s in SOURCES if s.use == "train" and s.kind in kinds)
 
 
 def source(name: str) -> Source:

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import openvino
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.drawings import Gallery, openmoji_half
+from zoo.drawings import SIZE, Gallery, openmoji_half
 from zoo.sources import fetch, source
 
 WIDTH = 256
@@ -143,18 +144,25 @@ def on_white(pixels: npt.NDArray[np.uint8]) -> Tensor:
 
 @torch.no_grad()
 def feature_maps(gallery: Gallery, model: EfficientNetLite0, batch: int = 64) -> tuple[Half, Half]:
-    """Teacher maps of a whole gallery, float16: ``(rows, 112, 6, 6)``, ``(rows, 192, 3, 3)``."""
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Teacher maps of a whole gallery, float16: ``(rows, 112, 6, 6)``, ``(rows, 192, 3, 3)``.
+
+    Run by OpenVINO in float32: 579 drawings a second on two cores where PyTorch does 115 and, in
+    bfloat16, 15, for want of a depthwise convolution of that type.
+    """
+    example = torch.rand(batch, 3, SIZE, SIZE)
+    graph = openvino.convert_model(model, example_input=example, input=[example.shape])
+    fast = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rows = len(gallery.drawings)
     middle = np.empty((rows, 112, 6, 6), np.float16)
     late = np.empty((rows, 192, 3, 3), np.float16)
     for start in range(0, rows, batch):
-        images = on_white(gallery.pixels[start : start + batch])
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            a, b = model(images)
-        middle[start : start + batch] = a.float().numpy()
-        late[start : start + batch] = b.float().numpy()
+        images = on_white(gallery.pixels[start : start + batch]).numpy()
+        count = len(images)
+        full = np.zeros(example.shape, np.float32)
+        full[:count] = images
+        maps = fast(full)
+        middle[start : start + count] = maps[0][:count]
+        late[start : start + count] = maps[1][:count]
     return middle, late
 
 
