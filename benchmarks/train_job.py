@@ -63,6 +63,7 @@ class Job:
             batch_size=self.batch_size,
             max_steps=self.steps,
             warmup_ratio=0.0,
+            precision="bf16",  # what the peers are told to compute in
             max_length=longest,
             row_tokens=longest,
             template="plain" if self.stage == "pretrain" else "chatml",

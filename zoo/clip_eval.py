@@ -1,7 +1,12 @@
-"""Cheap judges of the student while it learns: OpenMoji's dev half and a probe of its patches."""
+"""Cheap judges of the student while it learns: OpenMoji's dev half and a probe of its patches.
+
+python -m zoo.clip_eval                 # what the head of a finished CLIP names of that half
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import CLIPModel
 
 from zoo import vqa
 from zoo.augment import normalise
-from zoo.clip_model import Student, encode
+from zoo.clip_model import HEAD, NameHead, Student, encode
 from zoo.drawings import Gallery, openmoji_half
+from zoo.share import quick
 from zoo.teacher import on_white
 
 
@@ -79,7 +86,7 @@ def _codes(values: list[str], choices: tuple[str, ...]) -> Tensor:
 
 
 def _see(student: Student, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.autocast("cpu", torch.bfloat16):
+    with quick():
         embedding, patches = student.see(pixels)
     return embedding.float(), patches.float()
 
@@ -99,3 +106,37 @@ def _ridge(features: Tensor, truth: Tensor, strength: float = 1.0) -> Tensor:
     gram = x.T @ x + strength * torch.eye(x.shape[1], dtype=torch.double)
     weights: Tensor = torch.linalg.solve(gram, x.T @ F.one_hot(truth).double()).float()
     return weights
+
+
+@torch.no_grad()
+def named(folder: Path, work: Path, half: str = "dev") -> dict[str, float]:
+    """How many of OpenMoji's drawings the patches of layer -2 name by CLIP's own head, exactly."""
+    head = NameHead.read(folder / HEAD)
+    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    gallery = Gallery.open(work / "openmoji")
+    rows = [i for i, d in enumerate(gallery.drawings) if openmoji_half(d.codepoint) == half]
+    found = []
+    for part in torch.split(torch.tensor(rows), 128):
+        pixels = normalise(on_white(gallery.pixels[part.numpy()]))
+        seen = clip.vision_model(pixel_values=pixels, output_hidden_states=True)
+        patches = seen.hidden_states[-2][:, 1:].mean(1)
+        found += [head.names[int(n)] for n in head.cosines(patches).argmax(-1)]
+    drawn = [gallery.drawings[i] for i in rows]
+    right = np.array([name == d.concept for name, d in zip(found, drawn, strict=True)])
+    flags = np.array([d.group == "flags" for d in drawn])
+    groups = {"all": right, "flags": right[flags], "others": right[~flags]}
+    return {title: round(float(some.mean()), 4) for title, some in groups.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print what CLIP's head names of OpenMoji's dev half."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    parser.add_argument("--clip", type=Path, help="default WORK/clip/final")
+    o = parser.parse_args(argv)
+    print(named(o.clip or o.work / "clip" / "final", o.work))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

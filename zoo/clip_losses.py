@@ -18,6 +18,7 @@ from torch import Tensor
 from zoo.augment import move_maps
 from zoo.clip_data import Item, Sampler, usable
 from zoo.clip_model import Student
+from zoo.share import quick
 from zoo.teacher import members
 
 
@@ -100,7 +101,7 @@ def losses(
 ) -> dict[str, Tensor]:
     """All weighted losses of one batch, whose pictures gave ``images`` and ``patches``."""
     items = batch.items
-    with torch.autocast("cpu", torch.bfloat16):
+    with quick():
         texts = student.read(*batch.text)
         pooled = torch.cat([patches.mean(1), patches.amax(1)], 1)
         shape, colour = student.shape(pooled).float(), student.colour(pooled).float()

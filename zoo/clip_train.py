@@ -42,7 +42,7 @@ from zoo.clip_model import (
 from zoo.mosaic_losses import SceneHeads, scene_losses
 from zoo.mosaics import Director, Mosaics, compose_mosaics
 from zoo.muon import Muon
-from zoo.share import Courtesy
+from zoo.share import Courtesy, quick
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Run:
     def losses(self, batch: Batch, mosaics: Mosaics | None) -> dict[str, Tensor]:
         """All weighted losses; singles and scenes pass the tower together."""
         pixels = [batch.pixels] if mosaics is None else [batch.pixels, normalise(mosaics.pixels)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick():
             images, patches = self.see(torch.cat(pixels))
         count = len(batch.items)
         parts = losses(self.student, self.targets, batch, images[:count], patches[:count])

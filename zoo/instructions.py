@@ -14,8 +14,8 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -241,11 +241,39 @@ def build(work: Path, plan: InstructionPlan | None = None) -> None:
     print(write(made, work / "stage2"), dict(Counter(e.kind for e in made)))
 
 
+def changed(plan: InstructionPlan, numbers: Mapping[str, str]) -> InstructionPlan:
+    """The plan with other numbers, by the names of its fields or of its scenes' fields."""
+    own = {f.name for f in fields(InstructionPlan)} - {"scenes"}
+    scenes = {f.name for f in fields(ScenePlan)}
+    unknown = sorted(set(numbers) - own - scenes)
+    if unknown:
+        raise ValueError(f"the plan has no number {', '.join(unknown)}")
+    told = {name: int(number) for name, number in numbers.items()}
+    both = {n: v for n, v in told.items() if n in scenes - own}
+    turns = {"turns": told["turns"]} if "turns" in told else {}
+    mine = {n: v for n, v in told.items() if n in own}
+    return replace(plan, **mine, scenes=replace(plan.scenes, **both, **turns))  # type: ignore[arg-type]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Write stage 2's records and pictures."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
-    build(parser.parse_args(argv).work)
+    both = [f.name for kind in (InstructionPlan, ScenePlan) for f in fields(kind)]
+    names = ", ".join(name for name in both if name != "scenes")
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=N",
+        help=f"other numbers than the plan's, of: {names}",
+    )
+    o = parser.parse_args(argv)
+    try:
+        plan = changed(InstructionPlan(), dict(word.split("=") for word in o.set))
+    except ValueError as error:
+        parser.error(str(error))
+    build(o.work, plan)
     return 0
 
 

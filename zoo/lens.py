@@ -27,6 +27,7 @@ from neva.model.load import load_model
 from zoo.augment import compose, load, normalise
 from zoo.clip_data import Sampler, usable
 from zoo.reading import Reader, openmoji_dev
+from zoo.share import quick_type
 
 QUESTION = "\nWhat is this?<|im_end|>\n<|im_start|>assistant\n"
 MOST = 12
@@ -84,7 +85,7 @@ def say(model: torch.nn.Module, tokens: Tensor, tokenizer: Tokenizer) -> list[st
 def measure(checkpoint: Path, work: Path, count: int) -> dict[str, dict[str, float]]:
     """Shares of exact names, by the lens and by the LM."""
     parent = Checkpoint.open(checkpoint)
-    model = load_model(parent, "cpu", torch.bfloat16).eval()
+    model = load_model(parent, "cpu", quick_type()).eval()
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     sampler = Sampler(work)
     embedding = model.get_input_embeddings().weight.detach()[: parent.image_token_id].float()
@@ -94,7 +95,7 @@ def measure(checkpoint: Path, work: Path, count: int) -> dict[str, dict[str, flo
     for title, pictures in (("trained", trained(sampler, count)), ("unseen", unseen(work, count))):
         with torch.no_grad():
             features = image_features(model, pictures.pixels, parent.pixels)
-            tokens = model.model.multi_modal_projector(features.to(torch.bfloat16)).float()
+            tokens = model.model.multi_modal_projector(features.to(quick_type())).float()
         readings = {"lens": reader.read(tokens), "lm": say(model, tokens, tokenizer)}
         found[title] = {
             who: float(

@@ -10,6 +10,7 @@ from zoo.clip_losses import Targets
 from zoo.clip_model import Student
 from zoo.colours import COLOURS, SHAPES
 from zoo.mosaics import GRID, MOST, Mosaics
+from zoo.share import quick
 
 
 class SceneHeads(nn.Module):
@@ -38,7 +39,7 @@ def scene_losses(
     owned = mosaics.owner >= 0
     whose = mosaics.owner[owned]
     mine = patches[owned]
-    with torch.autocast("cpu", torch.bfloat16):
+    with quick():
         inner = student.patch_names(student.patch_norm(mine)).float()
         seen, all_seen = heads.norm(mine), heads.norm(patches)
         shape, colour = heads.shape(seen).float(), heads.colour(seen).float()

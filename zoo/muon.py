@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.share import quick_type
+
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """``(rows, columns)`` -> the nearest matrix with singular values near one, in bf16.
+    """``(rows, columns)`` -> the nearest matrix with singular values near one.
 
-    One by one and in bf16: on a CPU that is half the time of a batched product.
+    One by one and in bf16 where the CPU is quick at it: half the time of a batched product.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16().contiguous()
+    x = (matrix.T if tall else matrix).to(quick_type()).contiguous()
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T

@@ -31,6 +31,7 @@ DOUBTFUL = each(
 """Of no certain sort, whatever their group."""
 SORTS = {"animal": "animals", "food": "things to eat", "vehicle": "vehicles", "shape": "shapes"}
 """Sort -> what is asked for."""
+ONE_OF = {"animal": "animal", "food": "thing to eat", "vehicle": "vehicle", "shape": "shape"}
 FLYING = ("animal-bird", "animal-bug", "transport-air")
 COUNTS = tuple(str(n) for n in range(5))
 ODD = ("Which is the odd one out?", "Which one does not belong?", "Which object is the odd one?")
@@ -75,7 +76,9 @@ def count_sort(view: View) -> Asked | None:
     form = pick(("How many {} are there?", "How many {} do you see?"), view.rng)
     of_it = [o.phrase for o in view.scene.by_x() if sort_of(o, view.known) == asked]
     question = form.format(SORTS[asked])
-    return Asked("count sort", question, rare, f"count {asked}", counted(of_it))
+    everything = listed([article(o.phrase) for o in view.scene.by_x()])
+    reasons = f"{everything}; {counted_of(asked, of_it)}"
+    return Asked("count sort", question, rare, f"count {asked}", reasons)
 
 
 def count_flying(view: View) -> Asked | None:
@@ -94,6 +97,14 @@ def counted(phrases: list[str]) -> str:
     """``the bat and the owl, so 2``."""
     named = listed([f"the {phrase}" for phrase in phrases]) if phrases else "none of them"
     return f"{named}, so {len(phrases)}"
+
+
+def counted_of(sort: str, phrases: list[str]) -> str:
+    """``the animals are the cat and the dog, so 2``."""
+    if not phrases:
+        return f"none of them are {SORTS[sort]}, so 0"
+    which = f"only {ONE_OF[sort]} is" if len(phrases) == 1 else f"{SORTS[sort]} are"
+    return f"the {which} {counted(phrases)}"
 
 
 def what_to_eat(view: View) -> Asked | None:

@@ -47,8 +47,8 @@ COLOUR_OF = (
     "What colour is the {}?",
     "Which color does the {} have?",
 )
-EARLY = {"color": 0, "there": 1, "odd": 2, "count": 3, "list": 5}
-"""First word of a form -> when it is asked; 4 for all others."""
+EARLY = {"color": 0, "there": 1, "odd": 2, "count": 2, "list": 4}
+"""First word of a form -> when it is asked; 3 for all others. Of equals the one that came first."""
 Rng = np.random.Generator
 
 
@@ -171,7 +171,7 @@ def ask_some(view: View, forms: Sequence[Form], most: int) -> list[Turn]:
         if asked is not None and asked.about not in taken:
             view.balance.tell(asked)
             taken[asked.about] = asked
-    ordered = sorted(taken.values(), key=lambda one: EARLY.get(one.form.split()[0], 4))
+    ordered = sorted(taken.values(), key=lambda one: EARLY.get(one.form.split()[0], 3))
     return [(one.question, one.reasons or one.answer) for one in ordered]
 
 

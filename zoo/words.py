@@ -44,6 +44,7 @@ from zoo.glyphs import ALSO_CALLED, GLYPHS, Typefaces
 from zoo.mosaic_losses import places
 from zoo.reading import Reader, nearness, openmoji_dev, share_read
 from zoo.recall import Recaller, all_patches, keep_embedding, remember
+from zoo.share import quick, quick_type
 from zoo.snapshots import Snapshots
 from zoo.spelling import Speller, Words, plain
 from zoo.word_lessons import Lessons
@@ -129,7 +130,7 @@ def loss_of(tokens: Tensor, rows: Tensor, at: Tensor, scale: Tensor, words: Word
     the pieces of all of them among all pieces, each one's aim, size and place."""
     said, where = words.split(tokens)
     units = F.normalize(said, dim=-1)
-    with torch.autocast("cpu", torch.bfloat16):
+    with quick():
         cosines = units.mean(1) @ F.normalize(words.own, dim=-1).T
     chances = F.log_softmax(scale.exp() * cosines.float(), -1)
     asked = chances.gather(1, speller.columns[rows].clamp(min=0))
@@ -167,7 +168,7 @@ def fit(recaller: Recaller, lessons: Lessons, speller: Speller, words: Words, re
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * min(1.0, (step + 1) / 50) * cosine
         states, at, rows = lessons.deal(recipe.batch, recipe.tokens, recipe.mixed)
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick():
             tokens = recaller(states, at)
         loss = loss_of(tokens.float(), rows, grid[at], scale, words, speller, recipe)
         optimiser.zero_grad()
@@ -215,7 +216,8 @@ def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = No
     parent = Checkpoint.open(composed)
     model = load_model(parent, "cpu", torch.bfloat16)
     tower = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
-    pictures = gather(tower, work, recipe)
+    pictures = gather(tower.to(quick_type()), work, recipe)
+    tower.to(torch.bfloat16)  # as it was
     tokenizer = Tokenizer.from_file(str(composed / "tokenizer.json"))
     head = NameHead.read(work / "clip" / "final" / HEAD)
     speller = Speller.of([*pictures.texts, *map(plain, head.names)], tokenizer)

@@ -41,7 +41,7 @@ def test_published_values_of_llava_and_neva() -> None:
         ({"batch_size": 0}, "at least 1 sample"),
         ({"row_tokens": 100}, "at least max_length, 2048"),
         ({"lora": True}, "the LM is frozen in pretrain"),
-        ({"precision": "fp16"}, "use bf16 or fp32"),
+        ({"precision": "fp16"}, "use auto, bf16 or fp32"),
     ],
 )
 def test_bad_values_come_with_a_remedy(values: dict[str, object], words: str) -> None:

@@ -13,6 +13,7 @@ from zoo.reasoning import (
     SORTS,
     count_flying,
     count_sort,
+    counted_of,
     odd_one,
     odd_one_out,
     sort_of,
@@ -173,9 +174,14 @@ def test_reasoning_follows_from_sorts(casting: Casting) -> None:
         assert flying.answer == "1" and eaten.answer == "the pear" and odd.answer == "pear"
         assert flying.reasons == "the owl, so 1"
         assert counted.reasons.endswith(f"so {counted.answer}")
+        everything = odd.reasons.split(";")[0]
+        assert counted.reasons.startswith(f"{everything}; ")  # whatever is asked about them
         assert odd.reasons.endswith("; the others are animals, so the odd one out is the pear")
         assert all(f"a {one}" in odd.reasons.replace("an ", "a ") for one in ("cat", "dog", "owl"))
         assert ask.ask_some(look, [count_flying], 1)[0][1] == "the owl, so 1"
+    assert counted_of("vehicle", []) == "none of them are vehicles, so 0"
+    assert counted_of("food", ["pear"]) == "the only thing to eat is the pear, so 1"
+    assert counted_of("animal", ["cat", "dog"]) == "the animals are the cat and the dog, so 2"
     assert odd_one_out(Scene((200, 200), (CAT, RING)), ["animal", "shape"]) is None
     doubtful = Scene((200, 200), (CAT, Placed("wheel", "", (90, 90, 120, 120))))
     assert count_sort(view(casting, doubtful, 0)) is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -15,7 +15,7 @@ from neva.errors import DataError, NevaError
 from neva.train.recipe import Precision
 
 CHECKPOINT = typer.Argument(help="The checkpoint whose vision tower looks.")
-PRECISION = typer.Option("--precision", help="What training will compute in: bf16 or fp32.")
+PRECISION = typer.Option("--precision", help="As in training: auto, bf16 or fp32.")
 BATCH = typer.Option("--batch-size", help="Images at a time.", min=1)
 WORKERS = typer.Option("--workers", help="Threads that decode images.", min=1)
 
@@ -24,7 +24,7 @@ def cache(
     checkpoint: Annotated[Path, CHECKPOINT],
     data: Annotated[list[str], DATA],
     images: Annotated[list[str] | None, IMAGES] = None,
-    precision: Annotated[str, PRECISION] = "bf16",
+    precision: Annotated[str, PRECISION] = "auto",
     batch_size: Annotated[int, BATCH] = 32,
     workers: Annotated[int, WORKERS] = 2,
 ) -> None:
@@ -34,14 +34,13 @@ def cache(
 
     Example: neva cache model --data chat.json --images images
     """
-    if precision not in ("bf16", "fp32"):
-        raise NevaError(f"--precision is {precision!r}: use bf16 or fp32.")
+    if precision not in get_args(Precision):
+        raise NevaError(f"--precision is {precision!r}: use auto, bf16 or fp32.")
     datasets = find_datasets(data, images)
     wanted = names_by_store(datasets)
     if not wanted:
         raise DataError("the data has no images, or no place is given for them with --images")
-    chosen: Precision = "fp32" if precision == "fp32" else "bf16"
-    problems = _fill(checkpoint, wanted, chosen, batch_size, workers)
+    problems = _fill(checkpoint, wanted, cast(Precision, precision), batch_size, workers)
     for sentence in problems:
         typer.echo(sentence)
     if problems:
@@ -72,12 +71,13 @@ def _fill(
 
     from neva.model import Checkpoint
     from neva.train.features import cached_features
+    from neva.train.precision import chosen, dtype_of
     from neva.train.tower import Tower
 
     disable_progress_bar()
     parent = Checkpoint.open(checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tower = Tower(parent, device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    tower = Tower(parent, device, dtype_of(chosen(precision, device)))
     problems: list[str] = []
 
     def say(sentence: str) -> None:

@@ -21,6 +21,7 @@ from neva.train.lean import LeanAdamW
 from neva.train.memory import prepare_cpu
 from neva.train.optimizer import MasterAdamW, Optimizer
 from neva.train.pieces import pieces
+from neva.train.precision import dtype_of, settled
 from neva.train.quantised import load_quantised
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
@@ -58,9 +59,10 @@ class Learner:
         fused: bool = True,
         tower: bool = True,
     ) -> None:
-        self.parent, self.recipe, self.ranks = parent, recipe, ranks or Ranks()
+        self.parent, self.ranks = parent, ranks or Ranks()
+        self.recipe = recipe = settled(recipe, self.ranks.device)
         self.grid = Grid.of(recipe, self.ranks.world)
-        self.dtype = dtype_of(recipe)
+        self.dtype = dtype_of(recipe.precision)
         if self.ranks.device == "cpu":
             prepare_cpu()
         self.model = self._load(tower)
@@ -208,11 +210,6 @@ class Learner:
     def trained(self) -> Mapping[str, Tensor]:
         """The float32 masters of what learned, by disk name; every rank must ask."""
         return self.optimizer.whole()
-
-
-def dtype_of(recipe: Recipe) -> torch.dtype:
-    """What a run computes in."""
-    return torch.bfloat16 if recipe.precision == "bf16" else torch.float32
 
 
 def supervised_tokens(row: PackedInputs) -> int:

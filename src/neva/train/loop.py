@@ -20,12 +20,13 @@ from neva.model import Checkpoint
 from neva.train.best import forget_others, keep_best, read_best
 from neva.train.feed import Feed
 from neva.train.finish import draw, write_final
-from neva.train.folder import RunFolder, check_free, claim
+from neva.train.folder import RunFolder, check_free, claim, recorded_recipe
 from neva.train.job import Run, Tally
-from neva.train.learner import Learner, dtype_of
+from neva.train.learner import Learner
 from neva.train.meter import Meter
 from neva.train.metrics import MetricsLog, environment, peak_memory
 from neva.train.peak import Peak, find_peak
+from neva.train.precision import advice, dtype_of, settled
 from neva.train.probe import Probe, add_answers, begin_sheet, calm, look_up
 from neva.train.progress import RunProgress
 from neva.train.ranks import Ranks
@@ -71,7 +72,11 @@ def run(
         return made
     feed = Feed.open(recipe, parent, data, images, licences)
     before = newest(out / "checkpoints") if resume else None
-    job = _open(recipe, parent, feed, out, before, ranks, probe)
+    begun = recorded_recipe(out) if resume and (out / "recipe.json").is_file() else None
+    decided = settled(recipe, ranks.device, begun)
+    job = _open(decided, parent, feed, out, before, ranks, probe)
+    if said := advice(recipe, decided, ranks.device):
+        job.progress.say(said)
     try:
         with Stopper() as stopper, job.progress, feed:
             _learn(job, stopper)
@@ -103,7 +108,7 @@ def _open(
     progress = RunProgress(recipe.stage, total, done, shown=ranks.first)
     asked = look_up(questions, feed) if questions else []
     shown = [name for one in asked for name in one.question.images]
-    feed.attach(Tower(parent, ranks.device, dtype_of(recipe)), progress.say, ranks, shown)
+    feed.attach(Tower(parent, ranks.device, dtype_of(recipe.precision)), progress.say, ranks, shown)
     learner = Learner(parent, recipe, ranks, tower=not recipe.feature_cache)
     probe = Probe(asked, learner, feed) if questions else None
     log, peak, trackers = None, None, []

@@ -107,9 +107,9 @@ def memory(shape: Shape, recipe: Recipe, shards: int = 1, tensor: int = 1) -> Me
     CLIP is there where it looks at images in every step, not where its features are cached.
     FSDP keeps what learns in float32 without a second copy, all but CLIP in `shards` pieces, and
     has two layers, embedding, head and projector whole while it computes, with the gradients of
-    one layer and of those. Tensor parallelism cuts the layers only.
+    one layer and of those. Tensor parallelism cuts the layers only. ``auto`` counts as bfloat16.
     """
-    size = 2 if recipe.precision == "bf16" else 4
+    size = 4 if recipe.precision == "fp32" else 2
     lm, adapter = shape.language, lora_parameters(shape, recipe)
     layer = lm.layer_parameters / tensor
     outer = lm.parameters - lm.layers * lm.layer_parameters + shape.projector_parameters

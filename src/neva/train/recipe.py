@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 Stage = Literal["pretrain", "finetune"]
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp32"]
 
 
 def option(default: Any, help: str) -> Any:
@@ -50,7 +50,9 @@ class Recipe:
         2048, "Tokens in one packed row, one forward pass: what activation memory grows with."
     )
     precision: Precision = option(
-        "bf16", "bf16: compute in bfloat16 over float32 master weights. fp32: all in float32."
+        "auto",
+        "bf16: compute in bfloat16 over float32 master weights. fp32: all in float32. auto: bf16, "
+        "or fp32 on a device that is slow at bfloat16, like a CPU without AVX512.",
     )
     lean_optimizer: bool = option(
         False,
@@ -136,7 +138,7 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
     """(field, holds, what to do) for every condition of a recipe."""
     return [
         ("stage", r.stage in get_args(Stage), "use pretrain or finetune"),
-        ("precision", r.precision in get_args(Precision), "use bf16 or fp32"),
+        ("precision", r.precision in get_args(Precision), "use auto, bf16 or fp32"),
         ("learning_rate", 0 < r.learning_rate < 1, "use a rate above 0 and below 1, like 1e-3"),
         (
             "projector_learning_rate",
@@ -168,7 +170,7 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
             not r.qlora or (r.shard == 1 and r.tensor_parallel == 1),
             "weights of 4 bits are not divided: leave --shard and --tensor-parallel at 1",
         ),
-        ("lean_optimizer", not r.lean_optimizer or r.precision == "bf16", "use it with bf16"),
+        ("lean_optimizer", not r.lean_optimizer or r.precision != "fp32", "use it with bf16"),
         (
             "lean_optimizer",
             not r.lean_optimizer or (r.shard == 1 and r.tensor_parallel == 1),
