@@ -267,6 +267,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--final", default="final", help="folder of the result in WORK/clip")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--anew", action="store_true", help="resume with another cosine")
+    parser.add_argument(
+        "--peak", type=float, default=0.5, help="of the second cosine, to the first"
+    )
     options = parser.parse_args(argv)
     mix = Mix(3, 5, 48, 4, 4, 8) if options.scenes else Mix()
     recipe = ClipRecipe(
@@ -276,6 +279,7 @@ def main(argv: list[str] | None = None) -> int:
         final=options.final,
         scenes=options.scenes,
         anew=options.anew,
+        second_peak=options.peak,
         mix=mix,
     )
     Run(recipe, options.resume or options.anew).train()
