@@ -1,0 +1,32 @@
+"""The committed adapter goes to peft's form and comes back bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from zoo.adapter import build, shape
+
+from neva.model.weights import TensorFiles, read_entries
+from neva.nano.assemble import EXTRA_ROWS
+from neva.nano.manifest import WEIGHTS, read_manifest
+from neva.nano.pack import _read_adapter
+
+
+def test_what_is_packed_comes_back(tmp_path: Path) -> None:
+    build(tmp_path)
+    found, scale = _read_adapter(tmp_path)
+    entries = read_entries(WEIGHTS / "adapter.safetensors")
+    packed = dict(TensorFiles({entry.name: entry for entry in entries}).items())
+    del packed[EXTRA_ROWS]
+    assert scale == read_manifest(WEIGHTS).scale
+    assert found.keys() == packed.keys()
+    assert all(np.array_equal(found[name], value) for name, value in packed.items())
+
+
+def test_two_ranks_are_no_adapter() -> None:
+    parts = {f"layers.0.{n}.lora_A": torch.zeros(r, 8) for n, r in (("a", 2), ("b", 4))}
+    with pytest.raises(ValueError, match=r"one rank.*\[2, 4\]"):
+        shape(parts, 2.0)
