@@ -133,9 +133,10 @@ class Talker:
 
 THINGS, OWN = 300, 900
 """Prompts about things, and prompts of the base LM's own."""
+SEED = 31
 
 
-def build(work: Path, things: int = THINGS, own: int = OWN, seed: int = 31) -> None:
+def build(work: Path, things: int = THINGS, own: int = OWN, seed: int = SEED) -> None:
     """Write ``chatter.json``, pairs of prompt and answer, unless it exists."""
     path = work / "chatter.json"
     if path.is_file():
@@ -152,8 +153,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     parser.add_argument("--things", type=int, default=THINGS, help="prompts about things")
     parser.add_argument("--own", type=int, default=OWN, help="prompts of the base LM's own")
+    parser.add_argument("--seed", type=int, default=SEED, help="another: other prompts and answers")
     o = parser.parse_args(argv)
-    build(o.work, o.things, o.own)
+    build(o.work, o.things, o.own, o.seed)
     return 0
 
 
