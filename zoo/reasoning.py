@@ -31,7 +31,9 @@ DOUBTFUL = each(
 """Of no certain sort, whatever their group."""
 SORTS = {"animal": "animals", "food": "things to eat", "vehicle": "vehicles", "shape": "shapes"}
 """Sort -> what is asked for."""
-ONE_OF = {"animal": "animal", "food": "thing to eat", "vehicle": "vehicle", "shape": "shape"}
+IS = {"animal": "an animal", "food": "food", "vehicle": "a vehicle", "shape": "a shape"}
+"""Sort -> what each thing is said to be, before any sum is drawn: an LM of this size that names all
+things first and sorts them afterwards sorts wrongly what it named rightly."""
 FLYING = ("animal-bird", "animal-bug", "transport-air")
 COUNTS = tuple(str(n) for n in range(5))
 ODD = ("Which is the odd one out?", "Which one does not belong?", "Which object is the odd one?")
@@ -74,11 +76,14 @@ def count_sort(view: View) -> Asked | None:
         return None
     asked = pick(tuple(sort for sort, number in numbers.items() if number == rare), view.rng)
     form = pick(("How many {} are there?", "How many {} do you see?"), view.rng)
-    of_it = [o.phrase for o in view.scene.by_x() if sort_of(o, view.known) == asked]
-    question = form.format(SORTS[asked])
-    everything = listed([article(o.phrase) for o in view.scene.by_x()])
-    reasons = f"{everything}; {counted_of(asked, of_it)}"
-    return Asked("count sort", question, rare, f"count {asked}", reasons)
+    reasons = f"{sorted_out(view)}, so {rare}"
+    return Asked("count sort", form.format(SORTS[asked]), rare, f"count {asked}", reasons)
+
+
+def sorted_out(view: View) -> str:
+    """``a cat is an animal and a red circle is a shape``, from left to right."""
+    across = [(o.phrase, sort_of(o, view.known)) for o in view.scene.by_x()]
+    return listed([f"{article(phrase)} is {IS.get(sort, 'a thing')}" for phrase, sort in across])
 
 
 def count_flying(view: View) -> Asked | None:
@@ -86,25 +91,12 @@ def count_flying(view: View) -> Asked | None:
     names = [o.name for o in view.scene.objects if not o.colour]
     if not names or any(may_fly(n, view.known) and n not in FLYERS for n in names):
         return None
-    flyers = [o.phrase for o in view.scene.by_x() if o.name in FLYERS]
-    number = str(len(flyers))
+    across = [(o.phrase, o.name in FLYERS) for o in view.scene.by_x()]
+    number = str(sum(flies for _, flies in across))
     if not view.balance.fair("count flying", number, COUNTS[:4]):
         return None
-    return Asked("count flying", pick(FLY, view.rng), number, "fly", counted(flyers))
-
-
-def counted(phrases: list[str]) -> str:
-    """``the bat and the owl, so 2``."""
-    named = listed([f"the {phrase}" for phrase in phrases]) if phrases else "none of them"
-    return f"{named}, so {len(phrases)}"
-
-
-def counted_of(sort: str, phrases: list[str]) -> str:
-    """``the animals are the cat and the dog, so 2``."""
-    if not phrases:
-        return f"none of them are {SORTS[sort]}, so 0"
-    which = f"only {ONE_OF[sort]} is" if len(phrases) == 1 else f"{SORTS[sort]} are"
-    return f"the {which} {counted(phrases)}"
+    able = listed([f"{article(who)} {'can' if flies else 'cannot'} fly" for who, flies in across])
+    return Asked("count flying", pick(FLY, view.rng), number, "fly", f"{able}, so {number}")
 
 
 def what_to_eat(view: View) -> Asked | None:
@@ -120,10 +112,7 @@ def odd_one(view: View) -> Asked | None:
     odd = odd_one_out(view.scene, [sort_of(o, view.known) for o in view.scene.objects])
     if odd is None:
         return None
-    across = view.scene.by_x()
-    sort = next(sort_of(o, view.known) for o in across if o is not odd)
-    all_of_it = listed([article(o.phrase) for o in across])
-    reasons = f"{all_of_it}; the others are {SORTS[sort]}, so {ODD_IS} the {odd.phrase}"
+    reasons = f"{sorted_out(view)}, so {ODD_IS} the {odd.phrase}"
     return Asked("odd", pick(ODD, view.rng), odd.phrase, "odd", reasons)
 
 

@@ -1,4 +1,5 @@
-"""Stage 2's scenes: places, sides, crowds, reasoning, and all questions mixed.
+"""Stage 2's scenes: places, sides, crowds, reasoning, all questions mixed, and riddles without a
+picture.
 
 Answers are balanced over all records, form by form (`zoo.balance`), since a scene that is not
 understood is answered with what was told most: "yes", and "1" to any "how many pictures of".
@@ -14,8 +15,10 @@ import numpy as np
 from zoo import reasoning as think
 from zoo.balance import Balance
 from zoo.casting import Casting
+from zoo.phrasing import article, listed, pick
 from zoo.records import Example, Turn
 from zoo.scene_questions import (
+    HOW_MANY,
     MIXED_FORMS,
     THERE_FORMS,
     THINK_FORMS,
@@ -28,13 +31,15 @@ from zoo.scene_questions import (
     describe_turn,
     shuffled,
 )
-from zoo.scenes import Actor, compose_scene
+from zoo.scenes import Actor, Placed, Scene, compose_scene
 from zoo.side_questions import COMPARE_FORMS, END_FORMS, place
 
 Rng = np.random.Generator
 DESCRIBED = 0.2
 """Share of the mixed scenes that are first described, and asked only once or twice then."""
 
+NAMED = ("There are {} in a picture.", "In a picture I see {}.", "Think of {}.")
+"""How a riddle begins."""
 ENDS = 0.45
 """Share of the scenes that are asked what stands at their ends, instead of comparisons."""
 
@@ -48,6 +53,7 @@ class ScenePlan:
     crowds: int = 900
     reasoning: int = 900
     mixed: int = 1600
+    riddles: int = 900
     turns: int = 5
     side_turns: int = 8
 
@@ -90,15 +96,31 @@ class SceneWriter:
 
     def reasoning(self) -> Example:
         """The odd one out three times of four, else who can fly."""
-        forms: list[Form]
+        cast, forms = self._to_reason()
+        return self._asked("reasoning", cast, [*forms, *shuffled(THERE_FORMS, self.rng)], 3)
+
+    def riddle(self) -> Example:
+        """The questions of reasoning about things that are named, not shown: sorting and counting
+        what was named is the LM's part, and needs no picture to be learnt."""
+        cast, forms = self._to_reason()
+        row = [Placed(a.name, a.colour, (n, 0, n + 1, 1)) for n, a in enumerate(cast)]
+        turns = ask_some(View(Scene((len(row), 1), tuple(row)), self.casting, self.balance,
+                              self.rng), forms, 3)  # fmt: skip
+        told = pick(NAMED, self.rng).format(listed([article(one.phrase) for one in row]))
+        asked, answer = turns[0] if turns else (pick(HOW_MANY, self.rng), str(len(row)))
+        return Example("riddle", ((f"{told}\n{asked}", answer), *turns[1:]))
+
+    def _to_reason(self) -> tuple[list[Actor], list[Form]]:
+        """A cast in any order, and what is asked of it: a count before the odd one out or after."""
         if self.rng.random() < 0.75:
-            cast, forms = self.casting.odd_one(self.rng), [think.odd_one, *THINK_FORMS]
+            cast = self.casting.odd_one(self.rng)
+            forms = [think.odd_one, *THINK_FORMS]
+            if self.rng.random() < 0.5:
+                forms = [think.count_sort, *forms]
         else:
             flying = int(self.balance.rarest("count flying", think.COUNTS[:4], self.rng))
             cast, forms = self.casting.flying(flying, self.rng), [think.count_flying]
-        order = [int(n) for n in self.rng.permutation(len(cast))]
-        more = shuffled((*THERE_FORMS, *self._sides()), self.rng)
-        return self._asked("reasoning", [cast[n] for n in order], [*forms, *more], 4)
+        return [cast[int(n)] for n in self.rng.permutation(len(cast))], forms
 
     def mixed(self) -> Example:
         """One to five different things and every form of question."""
@@ -132,5 +154,6 @@ def scene_examples(casting: Casting, plan: ScenePlan, rng: Rng) -> list[Example]
         (writer.crowd, plan.crowds),
         (writer.reasoning, plan.reasoning),
         (writer.mixed, plan.mixed),
+        (writer.riddle, plan.riddles),
     )
     return [make() for make, count in kinds for _ in range(count)]

@@ -27,7 +27,7 @@ STAGE2 = InstructionPlan(
     monos=2,
     flags=2,
     shapes=4,
-    scenes=ScenePlan(places=2, sides=2, crowds=2, reasoning=2, mixed=2),
+    scenes=ScenePlan(places=2, sides=2, crowds=2, reasoning=2, mixed=2, riddles=2),
     unsure=3,
     capitals=1,
     sums=2,
