@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from PIL import Image
 from neva.errors import DataError, NevaError
 from neva.model import Checkpoint, read_tensors
 from neva.train.loop import run
+from neva.train.meter import Meter
+from neva.train.peak import Peak
 from neva.train.recipe import Recipe
 from neva.train.report import write_report
 from neva.train.story import read_story
@@ -86,6 +89,16 @@ def test_the_utilisation_is_the_flops_over_the_peak(watched: tuple[Path, Summary
     assert summary.flops == pytest.approx(sum(line["flops"] for line in story.steps))
     assert summary.mfu == pytest.approx(summary.flops / (summary.seconds * peak["flops"]))
     assert "MFU" in summary.sentence
+
+
+def test_no_more_than_the_peak_is_told(watched: tuple[Path, Summary]) -> None:
+    """A peak that was measured on a busy CPU is below what the run does on a quiet one."""
+    known = read_story(watched[0]).environment["peak"]
+    meter = Meter(shape=None, recipe=LEARNS, adapter=0, peak=Peak(**known), devices=2)  # type: ignore[arg-type]
+    most = 2 * known["flops"]
+    assert meter.utilisation(most, 2.0) == pytest.approx(0.5)
+    assert meter.utilisation(1.8 * most, 1.0) is None
+    assert replace(meter, peak=None).utilisation(most, 2.0) is None
 
 
 def test_tensorboard_has_every_step(watched: tuple[Path, Summary]) -> None:

@@ -46,7 +46,12 @@ class Meter:
         )
 
     def utilisation(self, flops: float, seconds: float) -> float | None:
-        """MFU, 0 to 1, of `flops` by all devices in `seconds`; None where the peak is unknown."""
+        """MFU, 0 to 1, of `flops` by all devices in `seconds`; None where the peak is unknown.
+
+        More than all that a device can do was not done: such a peak was measured while something
+        else kept the CPU busy, and no share of it is told.
+        """
         if self.peak is None or not seconds:
             return None
-        return flops / (seconds * self.peak.flops * self.devices)
+        share = flops / (seconds * self.peak.flops * self.devices)
+        return share if share <= 1 else None
