@@ -61,12 +61,14 @@ def row() -> Tensor:
     return torch.randn(1, sum(LENGTHS), 48, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("block", [192, 7])
+@pytest.mark.parametrize(("block", "short"), [(192, 192), (192, 0), (7, 0), (7, 8)])
 @pytest.mark.parametrize(("lora", "learns"), [(False, True), (True, False), (False, False)])
 def test_equal_in_float32(
-    lora: bool, learns: bool, block: int, monkeypatch: pytest.MonkeyPatch
+    lora: bool, learns: bool, block: int, short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whichever documents go through the kernel of short ones."""
     monkeypatch.setattr(fused, "BLOCK", block)
+    monkeypatch.setattr(fused, "SHORT", short)
     theirs = body(lora=lora, learns=learns)
     ours = fuse(theirs)
     found, wanted = run(ours, row()), run(theirs, row())
@@ -83,8 +85,12 @@ def test_equal_in_float32(
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * float(b.abs().max()))
 
 
+@pytest.mark.parametrize("short", [192, 0])
 @pytest.mark.parametrize("lora", [False, True])
-def test_in_bfloat16_no_further_from_float32_than_hugging_face(lora: bool) -> None:
+def test_in_bfloat16_no_further_from_float32_than_hugging_face(
+    lora: bool, short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "SHORT", short)
     theirs = body(torch.bfloat16, lora=lora, learns=not lora)
     ours, exact = fuse(theirs), copy.deepcopy(theirs).float()
     for a, b, true in zip(*(run(m, row()) for m in (ours, theirs, exact)), strict=True):

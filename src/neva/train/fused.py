@@ -24,6 +24,7 @@ from neva.train.kernels import Kernels, open_kernels
 BLOCK = (
     192  # positions whose scores are in memory at once; what lies above the diagonal is not made
 )
+SHORT = 192  # documents up to here are attended to by one kernel for all of them
 
 Turn = tuple[Tensor, Tensor]
 
@@ -102,11 +103,16 @@ class Plan:
     """Of the seven adapters; 0 where there is none."""
 
     def blocks(self, x: Tensor, group: int) -> Iterator[Tensor]:
-        """Documents of flat blocks: (shared, L * group, width) each, views of x."""
+        """Long documents of flat blocks: (shared, L * group, width) each, views of x."""
         size = self.shared * group * self.width
         flat = x.view(-1)
         for start, stop in pairwise(self.borders.tolist()):
-            yield flat[start * size : stop * size].view(self.shared, -1, self.width)
+            if stop - start > SHORT:
+                yield flat[start * size : stop * size].view(self.shared, -1, self.width)
+
+    @property
+    def heads(self) -> tuple[int, int, int]:
+        return self.shared, self.group, self.width
 
 
 class FusedLayer(LlamaDecoderLayer):  # type: ignore[misc]
@@ -205,7 +211,7 @@ class _Layer(Function):
         ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *weights: Tensor | None
     ) -> Tensor:
         norm_1, norm_2, q, k, v, o, gate, up, down = _parts(plan, weights)
-        kernels, heads = plan.kernels, (plan.shared, plan.group, plan.width)
+        kernels, heads = plan.kernels, plan.heads
         keys = (plan.shared, 1, plan.width)
         x = x.contiguous()
         _, h, inverse_1 = kernels.norm(x, norm_1, plan.epsilons[0])
@@ -243,16 +249,23 @@ class _Layer(Function):
         kernels, needs = plan.kernels, ctx.needs_input_grad[4:]
         grads: list[Tensor | None] = [None] * ctx.weights
 
-        def learn(place: int, linear: Linear, g: Tensor, x: Tensor, dinner: Tensor | None) -> None:
+        def learns(*places: int) -> bool:
+            """Whether any of these linear layers needs what it was given."""
+            return any(any(needs[2 + 3 * place : 5 + 3 * place]) for place in places)
+
+        def learn(
+            place: int, linear: Linear, g: Tensor, x: Tensor | None, dinner: Tensor | None
+        ) -> None:
             at = slice(2 + 3 * place, 5 + 3 * place)
-            grads[at] = linear.weights(g, x, inner[place], dinner, needs[at])
+            if x is not None:
+                grads[at] = linear.weights(g, x, inner[place], dinner, needs[at])
 
         g = g.contiguous()
         dproduct, dinner = down.inwards(g)
-        dgate, dup, product = kernels.swiglu_backward(dproduct, gates, ups)
+        dgate, dup, product = kernels.swiglu_backward(dproduct, gates, ups, again=learns(6))
         learn(6, down, g, product, dinner)
         del product, dproduct
-        h = kernels.norm_again(middle, norm_2, inverse_2)
+        h = kernels.norm_again(middle, norm_2, inverse_2) if learns(4, 5) else None
         dh, dinner = up.inwards(dup)
         learn(5, up, dup, h, dinner)
         dh, dinner = gate.inwards(dgate, dh)
@@ -263,13 +276,13 @@ class _Layer(Function):
 
         dattended, dinner = o.inwards(g)
         learn(3, o, g, attended, dinner)
-        heads, keys = (plan.shared, plan.group, plan.width), (plan.shared, 1, plan.width)
+        heads, keys = plan.heads, (plan.shared, 1, plan.width)
         dattended = kernels.to_blocks(dattended, plan.borders, heads)
         dquery, dkey, dvalue = _attend_backward(plan, dattended, query, key, value)
         dquery = kernels.from_blocks(dquery, plan.borders, heads, (cos, sin), back=True)
         dkey = kernels.from_blocks(dkey, plan.borders, keys, (cos, sin), back=True)
         dvalue = kernels.from_blocks(dvalue, plan.borders, keys)
-        h = kernels.norm_again(x, norm_1, inverse_1)
+        h = kernels.norm_again(x, norm_1, inverse_1) if learns(0, 1, 2) else None
         dh, dinner = q.inwards(dquery)
         learn(0, q, dquery, h, dinner)
         dh, dinner = k.inwards(dkey, dh)
@@ -299,6 +312,7 @@ def _pieces(length: int) -> Iterator[tuple[int, int]]:
 def _attend(plan: Plan, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention within each document, on flat blocks; as `query`."""
     out, group = torch.empty_like(query), plan.group
+    plan.kernels.attend(query, key, value, out, plan.borders, plan.heads, SHORT, plan.scaling)
     documents = zip(
         plan.blocks(query, group), plan.blocks(key, 1), plan.blocks(value, 1),
         plan.blocks(out, group), strict=True,
@@ -318,6 +332,8 @@ def _attend_backward(
     """The gradients of query, key and value, on flat blocks."""
     group = plan.group
     dquery, dkey, dvalue = (torch.empty_like(x) for x in (query, key, value))
+    inputs, grads = (query, key, value), (dquery, dkey, dvalue)
+    plan.kernels.attend_backward(g, inputs, grads, plan.borders, plan.heads, SHORT, plan.scaling)
     documents = zip(
         plan.blocks(g, group), plan.blocks(query, group), plan.blocks(key, 1),
         plan.blocks(value, 1), plan.blocks(dquery, group), plan.blocks(dkey, 1),

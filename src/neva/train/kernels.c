@@ -4,43 +4,7 @@
    float32. Arithmetic is float32; in bfloat16 results are rounded where Hugging Face's modules
    round them. Rows are contiguous. No global state; every function may run on any thread. */
 
-#include <stdint.h>
-
-#ifdef BF16
-typedef uint16_t real;
-static inline float get(real value) {
-    union { uint32_t bits; float number; } both = {(uint32_t)value << 16};
-    return both.number;
-}
-static inline real put(float value) {
-    union { float number; uint32_t bits; } both = {value};
-    uint32_t nearest = (both.bits + 0x7fff + ((both.bits >> 16) & 1)) >> 16;
-    return (real)(value != value ? 0x7fc0 : nearest); /* a NaN must stay one */
-}
-#else
-typedef float real;
-static inline float get(real value) { return value; }
-static inline real put(float value) { return value; }
-#endif
-static inline float rounded(float value) { return get(put(value)); }
-
-/* exp to 2 ulp, in a form that compilers turn into vector code (Cephes' polynomial). */
-static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float whole = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: rounds to the nearest integer */
-    union { float number; int32_t bits; } power = {whole};
-    whole -= 12582912.0f;
-    float rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    float sum = 1.9875691500e-4f;
-    sum = sum * rest + 1.3981999507e-3f;
-    sum = sum * rest + 8.3334519073e-3f;
-    sum = sum * rest + 4.1665795894e-2f;
-    sum = sum * rest + 1.6666665459e-1f;
-    sum = sum * rest + 5.0000001201e-1f;
-    sum = sum * rest * rest + rest + 1.0f;
-    union { int32_t bits; float number; } scale = {(power.bits - 0x4b400000 + 127) << 23};
-    return sum * scale.number;
-}
+#include "real.h"
 
 static inline float reciprocal_root(float x) { return 1.0f / __builtin_sqrtf(x); }
 
@@ -126,17 +90,30 @@ void swiglu_forward(int64_t count, const real *gate, const real *up, real *out) 
     }
 }
 
-/* Gradients of both, and the product once more. dup may be g. */
+static inline void swiglu_gradients(float grad, float x, float other, float *silu, real *dgate,
+                                    real *dup) {
+    float sigmoid = 1.0f / (1.0f + exponential(-x));
+    *silu = rounded(x * sigmoid);
+    *dgate = put(rounded(grad * other) * sigmoid * (1.0f + x * (1.0f - sigmoid)));
+    *dup = put(grad * *silu);
+}
+
+/* Gradients of both, and the product once more unless `out` is null. dup may be g. */
 void swiglu_backward(int64_t count, const real *g, const real *gate, const real *up, real *dgate,
                      real *dup, real *out) {
+    if (!out) {
+#pragma omp parallel for simd if (count > 65536)
+        for (int64_t i = 0; i < count; i++) {
+            float silu;
+            swiglu_gradients(get(g[i]), get(gate[i]), get(up[i]), &silu, dgate + i, dup + i);
+        }
+        return;
+    }
 #pragma omp parallel for simd if (count > 65536)
     for (int64_t i = 0; i < count; i++) {
-        float x = get(gate[i]), grad = get(g[i]), other = get(up[i]);
-        float sigmoid = 1.0f / (1.0f + exponential(-x));
-        float silu = rounded(x * sigmoid);
+        float silu, other = get(up[i]);
+        swiglu_gradients(get(g[i]), get(gate[i]), other, &silu, dgate + i, dup + i);
         out[i] = put(silu * other);
-        dgate[i] = put(rounded(grad * other) * sigmoid * (1.0f + x * (1.0f - sigmoid)));
-        dup[i] = put(grad * silu);
     }
 }
 

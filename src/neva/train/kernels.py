@@ -1,4 +1,4 @@
-"""The C kernels of `kernels.c`: compiled once per machine, called on tensors without a copy.
+"""The C kernels of `kernels.c` and `attention.c`: compiled once per machine, called without a copy.
 
 Eager bfloat16 spends a third of a training step on a CPU in chains of small operations. Each kernel
 is one such chain in one pass. There is nothing to install: the system's C compiler makes a library
@@ -21,9 +21,10 @@ from torch import Tensor
 
 from neva.cachedir import cache_dir
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = tuple(Path(__file__).with_name(f"{name}.c") for name in ("kernels", "attention"))
+HEADER = Path(__file__).with_name("real.h")
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-x", "c")
+FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 ENOUGH = 120  # seconds for a compiler; it needs two
 
 _REAL = {torch.float32: (), torch.bfloat16: ("-DBF16",)}
@@ -74,9 +75,11 @@ class Kernels:
         self._call("swiglu_forward", gate.numel(), gate, up, out)
         return out
 
-    def swiglu_backward(self, g: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of gate and up, and the product once more; writes over `g`."""
-        dgate, out = torch.empty_like(g), torch.empty_like(g)
+    def swiglu_backward(
+        self, g: Tensor, gate: Tensor, up: Tensor, again: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The gradients of gate and up, and `again` the product; writes over `g`."""
+        dgate, out = torch.empty_like(g), torch.empty_like(g) if again else None
         self._call("swiglu_backward", g.numel(), g, gate, up, dgate, g, out)
         return dgate, g, out
 
@@ -119,6 +122,49 @@ class Kernels:
         self._call(name, len(borders) - 1, borders, *shape, x, cos, sin, int(back), out)
         return out
 
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        out: Tensor,
+        borders: Tensor,
+        shape: tuple[int, int, int],
+        longest: int,
+        scale: float,
+    ) -> None:
+        """Causal attention of documents of at most `longest` tokens into `out`; flat blocks.
+
+        Scores and weights stay float32, which bfloat16 modules round.
+        """
+        self._attend("attend_forward_all", borders, shape, longest, scale, query, key, value, out)
+
+    def attend_backward(
+        self,
+        g: Tensor,
+        inputs: tuple[Tensor, Tensor, Tensor],
+        grads: tuple[Tensor, Tensor, Tensor],
+        borders: Tensor,
+        shape: tuple[int, int, int],
+        longest: int,
+        scale: float,
+    ) -> None:
+        """The gradients of query, key and value, from that of what `attend` gave."""
+        self._attend("attend_backward_all", borders, shape, longest, scale, g, *inputs, *grads)
+
+    def _attend(
+        self,
+        name: str,
+        borders: Tensor,
+        shape: tuple[int, int, int],
+        longest: int,
+        scale: float,
+        *blocks: Tensor,
+    ) -> None:
+        given = (len(borders) - 1, borders, *shape, longest, scale, *blocks)
+        if getattr(self._library, name)(*map(_as_c, given)):
+            raise MemoryError(f"no memory for the attention of {longest} tokens")
+
     def softmax(self, scores: Tensor, first: int, group: int, scale: float) -> Tensor:
         """Causal softmax of (B, rows, columns), in place; row r is position first + r // group."""
         self._call("softmax_forward", *scores.shape, first, group, scale, scores)
@@ -154,7 +200,8 @@ def open_kernels(dtype: torch.dtype) -> Kernels | None:
 
 def _library(options: Sequence[str]) -> Path:
     """The compiled library, made now if this machine has none of this source."""
-    key = hashlib.sha256(SOURCE.read_bytes() + _machine() + repr((FLAGS, *options)).encode())
+    text = b"".join(path.read_bytes() for path in (HEADER, *SOURCES))
+    key = hashlib.sha256(text + _machine() + repr((FLAGS, *options)).encode())
     folder = cache_dir() / "kernels"
     made = folder / f"{key.hexdigest()[:24]}.so"
     if not made.exists():
@@ -181,7 +228,8 @@ def _compile(options: Sequence[str], out: Path) -> None:
     asked = os.environ.get("CC")
     for compiler in (asked,) if asked else COMPILERS:
         for threads in (("-fopenmp",), ()):
-            command = [compiler, *FLAGS, *threads, *options, str(SOURCE), "-o", str(out), "-lm"]
+            sources = [str(path) for path in SOURCES]
+            command = [compiler, *FLAGS, *threads, *options, *sources, "-o", str(out), "-lm"]
             try:
                 subprocess.run(command, check=True, capture_output=True, timeout=ENOUGH)
                 return
