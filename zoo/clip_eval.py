@@ -92,7 +92,7 @@ def _see(student: Student, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pool(patches: Tensor) -> Tensor:
-    """``(B, 36, 192)`` -> mean and max ``(B, 384)``."""
+    """``(B, 64, 192)`` -> mean and max ``(B, 384)``."""
     return torch.cat([patches.mean(1), patches.amax(1)], 1)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from zoo.augment import move_maps
 from zoo.clip_data import Item, Sampler, usable
 from zoo.clip_model import Student
+from zoo.drawings import GRID
 from zoo.share import quick
 from zoo.teacher import members
 
@@ -74,8 +75,8 @@ def contrast(images: Tensor, texts: Tensor, scale: Tensor, items: list[Item]) ->
 
 
 def dense(student: Student, patches: Tensor, maps: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
-    """Smooth L1 from patches ``(N, 36, 192)`` to the teacher's moved maps, where known."""
-    grid = patches.mT.reshape(len(patches), -1, 6, 6)
+    """Smooth L1 from patches ``(N, 64, 192)`` to the teacher's moved maps, where known."""
+    grid = patches.mT.reshape(len(patches), -1, GRID, GRID)
     total = patches.new_zeros((), dtype=torch.float32)
     for head, aim, pool in ((student.middle, maps[0], 1), (student.late, maps[1], 2)):
         moved, known = move_maps(aim, at)
@@ -88,7 +89,7 @@ def dense(student: Student, patches: Tensor, maps: tuple[Tensor, Tensor], at: Te
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step is fed: items, pixels ``(B, 3, 96, 96)``, their affine, text ids and mask."""
+    """What one step is fed: items, pixels ``(B, 3, 128, 128)``, their affine, text ids and mask."""
 
     items: list[Item]
     pixels: Tensor

@@ -19,7 +19,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from zoo.augment import CLIP_MEAN, CLIP_STD
 from zoo.colours import COLOURS, SHAPES
-from zoo.drawings import SIZE
+from zoo.drawings import PATCH, SIZE
 
 TEXT_TOKENS = 24
 HEAD = "names.safetensors"
@@ -35,7 +35,7 @@ class ClipShape:
     width: int = 192
     layers: int = 6
     heads: int = 3
-    patch: int = 16
+    patch: int = PATCH
     text_layers: int = 3
     projection: int = 256
     vocabulary: int = 6000
@@ -116,7 +116,7 @@ class Student(nn.Module):
         self.colour = nn.Linear(2 * width, len(COLOURS))
 
     def see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, 3, 96, 96)`` -> unit embeddings ``(B, 256)`` and patches ``(B, 36, 192)``."""
+        """``(B, 3, 128, 128)`` -> unit embeddings ``(B, 256)`` and patches ``(B, 64, 192)``."""
         out = self.clip.vision_model(pixel_values=pixels, output_hidden_states=True)
         embedding = self.clip.visual_projection(out.pooler_output)
         return F.normalize(embedding.float(), dim=-1), out.hidden_states[-2][:, 1:]

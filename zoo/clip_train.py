@@ -92,7 +92,8 @@ class Run:
         self.first, self.since, self.peak = 0, 0.0, 1.0
         if resume and (self.folder / "resume.pt").is_file():
             self._load()
-        self.feeder = ThreadPoolExecutor(1)
+        # one thread beside the learner's: two pools of threads would wait for each other
+        self.feeder = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
         self.coming = self.feeder.submit(self.prepare, self.step)
 
     def _tokenizer(self) -> Tokenizer:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zoo.clip_data import MONO_INKS, usable
+from zoo.clip_data import MONO_INKS, held_out, usable
 from zoo.colours import COLOURS, DRAWN, SHAPES, Shape, shade
 from zoo.drawings import Drawing, Gallery
+from zoo.general import general_of
 from zoo.names import says_colour
 from zoo.scenes import cut_out
 
@@ -103,11 +104,15 @@ class Deck:
         self.by_concept: dict[str, list[int]] = defaultdict(list)
         self.by_group: dict[str, list[str]] = defaultdict(list)
         self.kinds: dict[str, list[int]] = defaultdict(list)
+        self.strange: list[int] = []
+        """Rows that CLIP never saw."""
         for i, d in enumerate(gallery.drawings):
             if usable(d) and d.group != "component":
                 self.kinds[d.kind].append(i)
                 if d.kind in ("emoji", "flag") and d.codepoint:
                     self.by_concept[d.concept].append(i)
+                    if held_out(d):
+                        self.strange.append(i)
         for concept, rows in sorted(self.by_concept.items()):
             self.by_group[gallery.drawings[rows[0]].group].append(concept)
         self.concepts = sorted(self.by_concept)
@@ -131,6 +136,11 @@ class Deck:
         """A concept's CLDR group and subgroup; both "" for what is no emoji."""
         rows = self.by_concept.get(name)
         return (self.drawing(rows[0]).group, self.drawing(rows[0]).subgroup) if rows else ("", "")
+
+    def general_of(self, concept: str) -> str:
+        """A concept's general word, or "" (`zoo.general`)."""
+        rows = self.by_concept.get(concept)
+        return general_of(self.drawing(rows[0])) if rows else ""
 
     def keywords_of(self, concept: str) -> frozenset[str]:
         """All words of a concept's keywords."""

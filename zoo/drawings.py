@@ -1,7 +1,7 @@
 """The gallery: every drawing rendered once to RGBA, with its concept, words, artist and licence.
 
 A drawing is cropped to its alpha box, padded to a square 1.06 times its longer side, and stored
-as ``(96, 96, 4)`` uint8 with straight alpha. OpenMoji is rendered the same way into a gallery of
+as ``(128, 128, 4)`` uint8 with straight alpha. OpenMoji is rendered the same way into a gallery of
 its own and is for evaluation only: a drawing belongs to the development half when the hash of
 its codepoint is even and to the report half when it is odd (`openmoji_half`).
 """
@@ -28,7 +28,10 @@ from zoo.lines import COLOURED, colour_in, glyphs
 from zoo.names import EmojiNames, bare_codepoint, is_skin_tone, words_of
 from zoo.sources import Source, fetch_all, source, training_sets
 
-SIZE = 96
+SIZE = 128
+PATCH = 16
+GRID = SIZE // PATCH
+"""Patches of CLIP along a side."""
 MARGIN = 1.06
 Pixels = npt.NDArray[np.uint8]
 FONTS = ("noto-emoji",)
@@ -57,7 +60,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The table of drawings and their pixels ``(rows, 96, 96, 4)`` uint8, memory-mapped."""
+    """The table of drawings and their pixels ``(rows, 128, 128, 4)`` uint8, memory-mapped."""
 
     drawings: tuple[Drawing, ...]
     pixels: Pixels
@@ -95,9 +98,9 @@ def render(art: Art) -> Pixels | None:
 
 
 def render_svg(svg: str) -> Pixels | None:
-    """SVG text -> ``(96, 96, 4)`` uint8 cropped to its alpha box, or None when it is empty."""
+    """SVG text -> ``(128, 128, 4)`` uint8 cropped to its alpha box, or None when it is empty."""
     try:
-        png = resvg_py.svg_to_bytes(svg_string=svg, width=160)
+        png = resvg_py.svg_to_bytes(svg_string=svg, width=200)
     except ValueError:
         return None
     image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")

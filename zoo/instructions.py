@@ -48,6 +48,8 @@ class InstructionPlan:
     vqa: int = 250
     turns: int = 5
     names: int = 5500
+    strange: int = 2600
+    """Names of drawings that CLIP never saw, or general words for them (`zoo.general`)."""
     icon_names: int = 200
     emoji: int = 400
     icons: int = 60
@@ -211,6 +213,8 @@ def examples(
         asked += vqa_examples(image, plan.turns, rng)
     out = [asked[int(i)] for i in rng.permutation(len(asked))[: plan.vqa]]
     out += [name_example(deck, r, rng) for r in _emoji_rows(deck, plan.names, rng)]
+    strange = rng.choice(deck.strange, plan.strange, replace=plan.strange > len(deck.strange))
+    out += [name_example(deck, int(r), rng) for r in strange]
     out += [art_example(deck, r, rng) for r in _emoji_rows(deck, plan.emoji, rng)]
     plain = [r for r in deck.kinds["icon"] if not says_colour(deck.drawing(r).concept)]
     for row in rng.choice(plain, plan.icons, replace=False):

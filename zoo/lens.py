@@ -36,7 +36,7 @@ SEED = 99
 
 @dataclass(frozen=True)
 class Pictures:
-    """Normalised pixels ``(N, 3, 96, 96)`` and the true names."""
+    """Normalised pixels ``(N, 3, 128, 128)`` and the true names."""
 
     pixels: Tensor
     names: list[str]

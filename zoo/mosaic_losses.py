@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from zoo.clip_losses import Targets
 from zoo.clip_model import Student
 from zoo.colours import COLOURS, SHAPES
-from zoo.mosaics import GRID, MOST, Mosaics
+from zoo.drawings import GRID
+from zoo.mosaics import MOST, Mosaics
 from zoo.share import quick
 
 
@@ -27,7 +28,7 @@ class SceneHeads(nn.Module):
 
 
 def places() -> Tensor:
-    """Where each patch is, ``(36, 2)``: x and y from -1 to 1."""
+    """Where each patch is, ``(64, 2)``: x and y from -1 to 1."""
     line = torch.linspace(-1, 1, GRID)
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).flatten(0, 1)
 
@@ -35,7 +36,7 @@ def places() -> Tensor:
 def scene_losses(
     student: Student, heads: SceneHeads, targets: Targets, mosaics: Mosaics, patches: Tensor
 ) -> dict[str, Tensor]:
-    """All weighted losses of scenes whose patches of layer -2 are ``patches`` ``(S, 36, 192)``."""
+    """All weighted losses of scenes whose patches of layer -2 are ``patches`` ``(S, 64, 192)``."""
     owned = mosaics.owner >= 0
     whose = mosaics.owner[owned]
     mine = patches[owned]

@@ -2,7 +2,7 @@
 
 Single drawings teach a patch what the whole picture shows. That is why run 2's image tokens said
 the same thing everywhere and scenes could not be read. Here one to five drawings or plain shapes
-lie scattered over a picture, and each of the 36 patches is told which of them it belongs to.
+lie scattered over a picture, and each of the 64 patches is told which of them it belongs to.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from zoo.augment import CLIP_MEAN, load, redrawn
 from zoo.clip_data import Item, Sampler
 from zoo.colours import HEART
 from zoo.deck import OBJECT_GROUPS
-from zoo.drawings import SIZE
+from zoo.drawings import GRID, SIZE
 
-GRID = 6
 MOST = 5
 SIDES = {1: (0.2, 0.62), 2: (0.2, 0.5), 3: (0.2, 0.42), 4: (0.2, 0.36), 5: (0.19, 0.33)}
 """Number of objects -> their sides as shares of the picture's."""
@@ -35,7 +34,7 @@ Box = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Mosaics:
-    """Pixels ``(S, 3, 96, 96)`` in 0..1, each patch's object ``(S, 36)`` as a row of ``items`` or
+    """Pixels ``(S, 3, 128, 128)`` in 0..1, each patch's object ``(S, 64)`` as a row of ``items`` or
     -1, and how many objects each scene has ``(S,)``."""
 
     pixels: Tensor
@@ -118,7 +117,7 @@ def _apart(one: Box, other: Box) -> bool:
 
 
 def page(rng: Rng) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """A background ``(3, 96, 96)`` and the frame on it; one of four with the bars of padding."""
+    """A background ``(3, 128, 128)`` and the frame on it; one of four with the bars of padding."""
     dice = rng.random()
     low = 1.0 if dice < 0.5 else 0.8 if dice < 0.92 else 0.35
     colour = torch.from_numpy(rng.uniform(low, 1.0, 3).astype(np.float32)).view(3, 1, 1)
@@ -165,7 +164,7 @@ def compose_mosaics(director: Director, scenes: int, rng: Rng) -> Mosaics:
 
 
 def _small(drawing: Tensor, side: int) -> Tensor:
-    """``(4, 96, 96)`` -> ``(4, side, side)``, without aliasing."""
+    """``(4, 128, 128)`` -> ``(4, side, side)``, without aliasing."""
     shape = (side, side)
     return F.interpolate(drawing[None], shape, mode="bilinear", antialias=True)[0].clamp(0, 1)
 

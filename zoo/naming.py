@@ -15,8 +15,10 @@ from PIL import Image
 
 from zoo import phrasing as say
 from zoo.augment import frame, style
-from zoo.clip_data import keeps_colours
+from zoo.clip_data import held_out, keeps_colours
 from zoo.deck import Deck
+from zoo.drawings import Drawing
+from zoo.general import GENERAL_SHARE, general_of
 from zoo.records import Example, Turn
 from zoo.scenes import single
 
@@ -43,18 +45,24 @@ def _changed(
 
 
 def drawn(deck: Deck, row: int, rng: Rng) -> Image.Image:
-    """The cut-out drawing, half of the time by another hand."""
-    image = deck.image(row)
-    if rng.random() >= RESTYLED:
+    """The cut-out drawing, half of the time by another hand, always if CLIP never saw it."""
+    image, drawing = deck.image(row), deck.drawing(row)
+    if rng.random() >= RESTYLED and not held_out(drawing):
         return image
-    return framed(image, rng) if keeps_colours(deck.drawing(row)) else restyled(image, rng)
+    return framed(image, rng) if keeps_colours(drawing) else restyled(image, rng)
+
+
+def answer_of(drawing: Drawing, rng: Rng) -> str:
+    """The name; of a drawing that CLIP never saw now and then the general word (`zoo.general`)."""
+    general = general_of(drawing) if held_out(drawing) else ""
+    return general if general and rng.random() < GENERAL_SHARE else drawing.concept
 
 
 def name_example(deck: Deck, row: int, rng: Rng) -> Example:
     """What is this? Its name; one time of ten with its kind, one of ten the keywords instead."""
     drawing = deck.drawing(row)
     picture, _ = single(drawn(deck, row, rng), drawing.concept, rng)
-    turns: list[Turn] = [(say.name_question(rng), drawing.concept)]
+    turns: list[Turn] = [(say.name_question(rng), answer_of(drawing, rng))]
     words = [w for w in drawing.keywords if len(w) > 1]
     if words and rng.random() < 0.1:
         some = sorted(int(i) for i in rng.permutation(len(words))[:3])

@@ -37,21 +37,21 @@ class Reader:
         return cls(names, embedding, tokenizer)
 
     def read(self, tokens: Tensor) -> list[str]:
-        """Image tokens ``(N, 36, D)`` -> the nearest name of each picture."""
+        """Image tokens ``(N, 64, D)`` -> the nearest name of each picture."""
         said, _ = self.words.split(tokens)
         page = F.normalize(said, dim=-1).mean(1)
         return [self.names[row] for row in (page @ self.aims.T).argmax(1).tolist()]
 
 
 def openmoji_dev(work: Path) -> tuple[Tensor, list[str]]:
-    """OpenMoji's dev half, cropped, on white ``(N, 3, 96, 96)`` in 0..1, and its names."""
+    """OpenMoji's dev half, cropped, on white ``(N, 3, 128, 128)`` in 0..1, and its names."""
     gallery = Gallery.open(work / "openmoji")
     dev = [i for i, d in enumerate(gallery.drawings) if openmoji_half(d.codepoint) == "dev"]
     return on_white(gallery.pixels[dev]), [gallery.drawings[i].concept for i in dev]
 
 
 def nearness(reader: Reader, tokens: Tensor, names: list[str]) -> float:
-    """Mean cosine of image tokens ``(N, 36, D)`` with what they would say of the true names."""
+    """Mean cosine of image tokens ``(N, 64, D)`` with what they would say of the true names."""
     row = {name: place for place, name in enumerate(reader.names)}
     known = torch.tensor([place for place, name in enumerate(names) if name in row])
     rows = torch.tensor([row[name] for name in names if name in row])
@@ -60,6 +60,6 @@ def nearness(reader: Reader, tokens: Tensor, names: list[str]) -> float:
 
 
 def share_read(reader: Reader, tokens: Tensor, names: list[str]) -> float:
-    """How many of the pictures, by their image tokens ``(N, 36, D)``, are read as named."""
+    """How many of the pictures, by their image tokens ``(N, 64, D)``, are read as named."""
     said = reader.read(tokens)
     return sum(bare(a) == bare(b) for a, b in zip(said, names, strict=True)) / len(names)

@@ -43,7 +43,7 @@ LOUD = (1.5, 2.0)
 
 
 def attended(layer: nn.Module, states: Tensor, at: Tensor) -> Tensor:
-    """States ``(B, 37, Dv)`` at places ``at`` ``(B, T)``, with what a CLIP layer's attention adds:
+    """States ``(B, 65, Dv)`` at places ``at`` ``(B, T)``, with what a CLIP layer's attention adds:
     ``(B, T, Dv)``. Hugging Face's own computes all places."""
     attention: Any = layer.self_attn
     places = at[..., None].expand(-1, -1, states.shape[-1])
@@ -66,7 +66,7 @@ def looked_up(layer: nn.Module, patches: Tensor) -> Tensor:
 
 
 class Recaller(nn.Module):
-    """Two CLIP layers and the projector: states ``(B, 37, Dv)``, the class token's first, and which
+    """Two CLIP layers and the projector: states ``(B, 65, Dv)``, the class token's first, and which
     patches ``(B, T)``, to image tokens ``(B, T, D)``."""
 
     def __init__(self, layers: nn.ModuleList, projector: nn.Module) -> None:
@@ -82,7 +82,7 @@ class Recaller(nn.Module):
 
 
 def all_patches(states: Tensor) -> Tensor:
-    """Every place of pictures whose states are ``(B, 37, Dv)``: ``(B, 36)``."""
+    """Every place of pictures whose states are ``(B, 65, Dv)``: ``(B, 64)``."""
     return torch.arange(states.shape[1] - 1).expand(len(states), -1)
 
 
@@ -90,7 +90,7 @@ def all_patches(states: Tensor) -> Tensor:
 def remember(recaller: Recaller, head: NameHead, rows: list[int], states: Tensor,
              aims: Tensor) -> None:  # fmt: skip
     """Give the first units of both tables a name each, of the head's ``rows``, so that image tokens
-    say ``aims`` ``(rows, D)``; ``states`` ``(N, 37, Dv)`` set scales."""
+    say ``aims`` ``(rows, D)``; ``states`` ``(N, 65, Dv)`` set scales."""
     first, second = recaller.first, recaller.second
     some = states[torch.randperm(len(states))[:256]].float()
     _gathering(first, head, some)
@@ -177,7 +177,7 @@ def keep_embedding(old: CLIPModel, new: CLIPModel, states: Tensor, steps: int = 
                    batch: int = 512, rate: float = 2e-3) -> float:  # fmt: skip
     """Teach ``new``'s last layer ``old``'s embeddings; returns their mean cosine at the end.
 
-    ``states`` ``(N, 37, Dv)`` are those before the new layers, which both have alike. A last layer
+    ``states`` ``(N, 65, Dv)`` are those before the new layers, which both have alike. A last layer
     is asked for the class token alone, so a step is small.
     """
     inner, aims = [], []
@@ -208,7 +208,7 @@ def _last(clip: CLIPModel) -> nn.Module:
 
 
 def embedding(clip: CLIPModel, last: nn.Module, states: Tensor) -> Tensor:
-    """States ``(B, 37, Dv)`` before the last layer -> the image's embedding ``(B, E)``."""
+    """States ``(B, 65, Dv)`` before the last layer -> the image's embedding ``(B, E)``."""
     first = torch.zeros(len(states), 1, dtype=torch.long)
     made = looked_up(last, attended(last, states, first))[:, 0]
     pooled = clip.vision_model.post_layernorm(made)

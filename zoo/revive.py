@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from rich.progress import track
 from safetensors.torch import load_file
 from torch import Tensor
@@ -82,11 +83,27 @@ def fit_maps(run: Run, steps: int) -> None:
     student.train()
 
 
+PLACES = "vision_model.embeddings.position_embedding.weight"
+
+
+def stretched(table: Tensor, places: int) -> Tensor:
+    """Position embeddings ``(1 + g * g, Dv)``, the class token's first, for a finer or coarser grid
+    of ``places - 1`` patches, by bicubic interpolation (as ViT, Dosovitskiy et al. 2021)."""
+    if len(table) == places:
+        return table
+    old, new = (round((count - 1) ** 0.5) for count in (len(table), places))
+    grid = table[1:].T.reshape(1, -1, old, old)
+    wide = F.interpolate(grid, (new, new), mode="bicubic", align_corners=False)
+    return torch.cat([table[:1], wide[0].flatten(1).T])
+
+
 def load(student: Student, tower: dict[str, Tensor], kept: dict[str, Tensor]) -> None:
     """The vision tower of ``tower``; the text tower and the scale of contrast of ``kept``."""
     width = student.clip.config.vision_config.hidden_size
     state = {k: v for k, v in kept.items() if k.startswith("text_") or k == "logit_scale"}
-    missing, unexpected = student.clip.load_state_dict(shallow(tower, width) | state, strict=False)
+    seeing = shallow(tower, width)
+    seeing[PLACES] = stretched(seeing[PLACES], len(student.clip.get_parameter(PLACES)))
+    missing, unexpected = student.clip.load_state_dict(seeing | state, strict=False)
     absent = [k for k in missing if not k.endswith(("position_ids", "visual_projection.weight"))]
     if absent or unexpected:
         raise ValueError(f"not a tower of this student: {(absent + unexpected)[:3]}")

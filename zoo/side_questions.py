@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zoo.balance import Asked
+from zoo.general import GENERAL_SHARE
 from zoo.phrasing import pick
 from zoo.scenes import Placed, Scene, side_of, third_of
 
@@ -114,9 +115,16 @@ def at_end(side: str) -> Callable[[View], Asked | None]:
             return None
         others = [o for o in view.scene.objects if o is not one]
         told = compared(side, one, others[0]) if len(others) == 1 else f"end {side}"
-        return Asked(f"end {side}", pick(AT_END[side], view.rng), one.phrase, told)
+        return Asked(f"end {side}", pick(AT_END[side], view.rng), called(view, one), told)
 
     return ask
+
+
+def called(view: View, one: Placed) -> str:
+    """A thing's name, or now and then its general word: things of scenes are small, and none of
+    their names is sure (`zoo.general`)."""
+    general = "" if one.colour else view.casting.deck.general_of(one.name)
+    return general if general and view.rng.random() < GENERAL_SHARE else one.phrase
 
 
 def outermost(scene: Scene, side: str) -> Placed | None:

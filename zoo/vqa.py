@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from zoo.drawings import SIZE
+
 HELD_OUT = 500
 NEGATIONS = {"not", "no"}
 SHAPES = ("circle", "rectangle", "triangle")
@@ -58,7 +60,7 @@ def _present(questions: tuple[tuple[str, str], ...], choices: tuple[str, ...]) -
     return ""
 
 
-def pixels(images: list[VqaImage], size: int = 96) -> npt.NDArray[np.uint8]:
+def pixels(images: list[VqaImage], size: int = SIZE) -> npt.NDArray[np.uint8]:
     """Images resized with bicubic, as CLIP's processor does: ``(N, size, size, 3)``."""
     square = (size, size)
     return np.stack(

@@ -18,7 +18,7 @@ def mixed(states: Tensor, asked: Tensor, head: NameHead, named: Tensor, pure: Te
 
     Between the artists that were trained lie those that were not: there the projector is to do as
     the head does, which names OpenMoji's drawings better than a fit to the true names alone.
-    States ``(B, 37, Dv)``, asked ``(B, 36)``; ``named`` ``(K,)``: rows of the head's names,
+    States ``(B, 65, Dv)``, asked ``(B, 64)``; ``named`` ``(K,)``: rows of the head's names,
     ``pure``: rows that the head knows by several names (five, digit five) and that stay.
     """
     count = len(states)
@@ -43,7 +43,7 @@ class Lessons:
     pure: Tensor
 
     def deal(self, batch: int, count: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
-        """States ``(B, 37, Dv)``, ``count`` patches ``(B, T)`` of each that show one thing, left
+        """States ``(B, 65, Dv)``, ``count`` patches ``(B, T)`` of each that show one thing, left
         ones first, and the text that they are to say ``(B,)``; ``share`` of the single drawings
         are mixed with another."""
         dealt = torch.multinomial(self.pictures.chance, batch, replacement=True)

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from neva.images import PixelRecipe, from_pixels
 from zoo import vqa
 from zoo.augment import compose, load, normalise
-from zoo.clip_data import Item, Sampler, is_emoji, usable
+from zoo.clip_data import Item, Sampler, held_out, is_emoji, usable
 from zoo.colours import COLOURS, SHAPES
-from zoo.drawings import SIZE
+from zoo.drawings import GRID, SIZE
 from zoo.glyphs import GLYPHS, Typefaces
 from zoo.mosaic_losses import places
-from zoo.mosaics import GRID, Director, Mosaics, compose_mosaics
+from zoo.mosaics import Director, Mosaics, compose_mosaics
 from zoo.scene_questions import NUMBERS
 from zoo.scenes import single
 from zoo.snapshots import Snapshots
@@ -40,8 +40,8 @@ LARGE = 0.7
 
 @dataclass(frozen=True)
 class Pictures:
-    """States ``(N, 37, Dv)`` bf16 of pictures, the class token's first, what each patch is to say
-    ``(N, 36)`` as a row of ``texts`` or -1, how often each picture is dealt ``(N,)``."""
+    """States ``(N, 65, Dv)`` bf16 of pictures, the class token's first, what each patch is to say
+    ``(N, 64)`` as a row of ``texts`` or -1, how often each picture is dealt ``(N,)``."""
 
     states: Tensor
     asked: Tensor
@@ -69,7 +69,7 @@ def page_words(count: int) -> str:
 def items_of(sampler: Sampler, views: int, seed: int) -> list[Item]:
     """Every picture that is learned from: emoji and flags ``views`` times, all others once."""
     rng = np.random.default_rng(seed)
-    rows = [i for i, d in enumerate(sampler.gallery.drawings) if usable(d)]
+    rows = [i for i, d in enumerate(sampler.gallery.drawings) if usable(d) and not held_out(d)]
     emoji = [i for i in rows if is_emoji(sampler.gallery.drawings[i])]
     out = [sampler.art(i, rng) for i in rows + emoji * (views - 1)]
     out += [sampler.shape(rng) for _ in sampler.shapes]
@@ -78,7 +78,7 @@ def items_of(sampler: Sampler, views: int, seed: int) -> list[Item]:
 
 @torch.no_grad()
 def states_of(tower: nn.Module, pixels: Tensor) -> Tensor:
-    """Pictures ``(N, 3, 96, 96)`` in 0..1 -> what LLaVA's layer -2 says ``(N, 37, Dv)`` bf16."""
+    """Pictures ``(N, 3, 128, 128)`` in 0..1 -> what LLaVA's layer -2 says ``(N, 65, Dv)`` bf16."""
     kind = next(tower.parameters()).dtype
     parts = [tower(pixel_values=normalise(part).to(kind), output_hidden_states=True)
              for part in torch.split(pixels, BATCH)]  # fmt: skip
@@ -86,7 +86,7 @@ def states_of(tower: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def inside(affine: Tensor) -> Tensor:
-    """Which patches are asked for a drawing that lies by ``affine`` ``(B, 2, 3)``: ``(B, 36)``.
+    """Which patches are asked for a drawing that lies by ``affine`` ``(B, 2, 3)``: ``(B, 64)``.
 
     All of a large drawing's; of a small one those whose centre is in its box, or the nearest.
     """
@@ -188,14 +188,14 @@ def glyphs(tower: nn.Module, typefaces: Typefaces, count: int, seed: int) -> Pic
 
 
 def padded(pictures: list[Image.Image]) -> Tensor:
-    """Pictures of any size as the model sees them, ``(N, 3, 96, 96)`` in 0..1."""
+    """Pictures of any size as the model sees them, ``(N, 3, 128, 128)`` in 0..1."""
     recipe = PixelRecipe(SIZE, "pad")
     squares = np.stack([recipe.square(from_pixels(np.array(picture))) for picture in pictures])
     return torch.from_numpy(squares).permute(0, 3, 1, 2) / 255
 
 
 def boxed(box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
-    """As `inside`, of a drawing in a ``box`` of a picture that is padded to a square: ``(36,)``."""
+    """As `inside`, of a drawing in a ``box`` of a picture that is padded to a square: ``(64,)``."""
     side = max(size)
     left, top = ((side - length) / 2 for length in size)
     affine = torch.zeros(1, 2, 3)

@@ -29,7 +29,7 @@ def paper_deck() -> Deck:
             drawings.append(
                 Drawing(name, name, words, group, subgroup, "noto", "emoji", "MIT", f"{number:x}")
             )
-            square = np.full((96, 96, 4), 255, np.uint8)
+            square = np.full((128, 128, 4), 255, np.uint8)
             square[:, :, :3] = 40 + 7 * number
             square[20:40, 20:40, 3] = 0
             pixels.append(square)

@@ -54,13 +54,14 @@ def test_records_ask_what_it_is(typefaces: Typefaces) -> None:
 def test_patches_in_the_box_are_asked() -> None:
     """A picture 60 wide and 120 high, padded to a square: its columns are the middle three."""
     asked = boxed((0, 0, 60, 40), (60, 120)).view(GRID, GRID)
-    assert asked.nonzero().tolist() == [[row, column] for row in (0, 1) for column in (2, 3)]
-    assert boxed((2, 2, 94, 94), (96, 96)).all()
-    assert boxed((50, 50, 51, 51), (96, 96)).sum() == 1
+    inside = [[row, column] for row in (0, 1, 2) for column in (2, 3, 4, 5)]
+    assert asked.nonzero().tolist() == inside
+    assert boxed((2, 2, 126, 126), (128, 128)).all()
+    assert boxed((50, 50, 51, 51), (128, 128)).sum() == 1
 
 
 def test_pictures_of_glyphs_are_asked_for_their_names(typefaces: Typefaces) -> None:
-    tower = sized_clip(96, 16).vision_model
+    tower = sized_clip(128, 16).vision_model
     pictures = glyphs(tower, typefaces, 2 * len(GLYPHS), 0)
     assert len(pictures.states) == 2 * len(GLYPHS)
     assert set(pictures.texts) == {plain(name) for name in GLYPHS}

@@ -114,9 +114,9 @@ def test_image_tokens_come_to_say_the_name_and_where_they_are() -> None:
     embedding = torch.randn(14, 24) + 2 * torch.randn(24)
     words = Words.of(embedding, speller, tokenizer())
     shown = torch.randn(len(NAMES), 1, 16)
-    seen = shown.repeat(8, 37, 1) + 0.1 * torch.randn(48, 37, 16)
+    seen = shown.repeat(8, 65, 1) + 0.1 * torch.randn(48, 65, 16)
     seen[:, 1:, :2] = places()  # CLIP's position embedding
-    asked = torch.arange(len(NAMES)).repeat(8)[:, None].expand(-1, 36)
+    asked = torch.arange(len(NAMES)).repeat(8)[:, None].expand(-1, 64)
     pictures = Pictures(seen.to(torch.bfloat16), asked, texts, torch.full((48,), 1 / 48))
     recaller, rows = recaller_of(deepen(tiny_clip(), 80)), speller.rows(texts)
     lessons = Lessons(pictures.in_rows_of(speller), head_of(shown[:, 0]), rows, NONE)
@@ -141,8 +141,8 @@ def test_image_tokens_come_to_say_the_name_and_where_they_are() -> None:
 def test_mixed_pictures_are_asked_for_what_the_head_names() -> None:
     torch.manual_seed(3)
     shown = torch.randn(len(NAMES), 16)
-    states = F.layer_norm(shown, (16,))[:, None].expand(-1, 37, -1)
-    asked = torch.full((len(NAMES), 36), 99)
+    states = F.layer_norm(shown, (16,))[:, None].expand(-1, 65, -1)
+    asked = torch.full((len(NAMES), 64), 99)
     asked[0, :5] = 98  # a scene
     asked[1] = 97  # a letter
     head = head_of(F.layer_norm(shown, (16,)))
@@ -154,8 +154,8 @@ def test_mixed_pictures_are_asked_for_what_the_head_names() -> None:
 
 
 def tiny_clip() -> CLIPModel:
-    """16 wide, three layers, 36 patches of 4 pixels."""
-    return sized_clip(24, 4)
+    """16 wide, three layers, 64 patches of 4 pixels."""
+    return sized_clip(32, 4)
 
 
 def sized_clip(side: int, patch: int) -> CLIPModel:
@@ -175,7 +175,7 @@ def recaller_of(deep: CLIPModel) -> Recaller:
 def test_a_deeper_wider_clip_says_the_same() -> None:
     clip = tiny_clip()
     deep = deepen(clip, 80).eval()
-    pixels = torch.randn(2, 3, 24, 24)
+    pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         seen = [m.get_image_features(pixel_values=pixels) for m in (clip, deep)]
         inner = [m.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
@@ -191,7 +191,7 @@ def test_a_memory_has_a_key_and_a_code_for_each_name() -> None:
     torch.manual_seed(4)
     shown = F.layer_norm(torch.randn(len(NAMES), 16), (16,))
     recaller = recaller_of(deepen(tiny_clip(), 80))
-    states = shown[torch.arange(48) % len(NAMES)][:, None].expand(-1, 37, -1)
+    states = shown[torch.arange(48) % len(NAMES)][:, None].expand(-1, 65, -1)
     remember(recaller, head_of(shown), list(range(len(NAMES))), states, AIMS)
     patches = attended(recaller.first, states[:6], all_patches(states[:6]) + 1)[:, 0]
     for layer in (recaller.first, recaller.second):
@@ -206,7 +206,7 @@ def test_the_memory_is_what_the_layers_are() -> None:
     deep = deepen(tiny_clip(), 80)
     recaller = recaller_of(deep)
     shown = F.layer_norm(torch.randn(len(NAMES), 16), (16,))
-    states = shown[torch.arange(48) % len(NAMES)][:, None] + 0.3 * torch.randn(48, 37, 16)
+    states = shown[torch.arange(48) % len(NAMES)][:, None] + 0.3 * torch.randn(48, 65, 16)
     remember(recaller, head_of(shown), list(range(len(NAMES))), states, AIMS)
     with torch.no_grad():
         inner = states[:4]
@@ -221,8 +221,8 @@ def test_patches_that_show_the_same_are_brought_together() -> None:
     torch.manual_seed(6)
     shown = F.layer_norm(torch.randn(2, 16), (16,))
     recaller = recaller_of(deepen(tiny_clip(), 80))
-    half = (torch.arange(37) > 18).long()
-    states = (shown[half] + 0.4 * torch.randn(32, 37, 16)).contiguous()
+    half = (torch.arange(65) > 32).long()
+    states = (shown[half] + 0.4 * torch.randn(32, 65, 16)).contiguous()
     remember(recaller, head_of(shown), [0, 1], states, AIMS[:2])
     patches = attended(recaller.first, states, all_patches(states) + 1)
     clean = F.cosine_similarity(patches, shown[half[1:]], dim=-1).mean()
@@ -234,7 +234,7 @@ def test_the_last_layer_keeps_the_embeddings() -> None:
     new = copy.deepcopy(old)
     with torch.no_grad():
         new.vision_model.encoder.layers[-2].mlp.fc2.weight.normal_(0, 0.3)
-        pixels = torch.randn(64, 3, 24, 24)
+        pixels = torch.randn(64, 3, 32, 32)
         made = old.vision_model(pixel_values=pixels, output_hidden_states=True)
         states = made.hidden_states[-MORE - 2]
         aim = F.normalize(old.visual_projection(made.pooler_output), dim=-1)
@@ -260,23 +260,23 @@ def test_the_head_is_kept_beside_clip(tmp_path: Path) -> None:
 
 
 def test_pictures_of_nothing_say_so() -> None:
-    made = nothings(deepen(sized_clip(96, 16), 40).vision_model, 3, 5)
-    assert made.states.shape == (3, 37, 16) and made.texts == ("nothing clear",)
+    made = nothings(deepen(sized_clip(128, 16), 40).vision_model, 3, 5)
+    assert made.states.shape == (3, 65, 16) and made.texts == ("nothing clear",)
     assert not made.asked.any() and made.chance.sum().item() == pytest.approx(1.0)
 
 
 def test_small_drawings_are_asked_where_they_are() -> None:
     large = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     small = torch.tensor([[3.0, 0.0, 2.0], [0.0, 3.0, 2.0]])  # a third of the side, top left
-    asked = inside(torch.stack([large, small])).view(2, 6, 6)
+    asked = inside(torch.stack([large, small])).view(2, 8, 8)
     assert asked[0].all()
-    assert asked[1, :2, :2].all() and asked[1].sum() == 4
+    assert asked[1, :3, :3].all() and asked[1].sum() == 9
 
 
 def test_what_scenes_teach_is_dealt_as_often_as_told() -> None:
     def pictures(count: int, text: str) -> Pictures:
-        states = torch.full((count, 37, 4), float(count), dtype=torch.bfloat16)
-        return Pictures(states, torch.zeros(count, 36, dtype=torch.long), (text,),
+        states = torch.full((count, 65, 4), float(count), dtype=torch.bfloat16)
+        return Pictures(states, torch.zeros(count, 64, dtype=torch.long), (text,),
                         torch.full((count,), 1 / count))  # fmt: skip
 
     both = joined(pictures(4, "cat"), pictures(6, "sail boat"), 0.25)
@@ -320,7 +320,7 @@ def test_another_hand_keeps_the_outline_and_spares_flags(tmp_path: Path) -> None
 
 
 def test_a_frame_darkens_the_rim_and_keeps_the_colours_within() -> None:
-    flag = torch.zeros(2, 4, 96, 96)
+    flag = torch.zeros(2, 4, 128, 128)
     flag[:, 0], flag[:, 3] = 0.8, 1.0  # red to the picture's edge: beyond it is nothing
     made = frame(flag, np.random.default_rng(0))
     assert torch.equal(made[:, 3], flag[:, 3])
