@@ -161,8 +161,8 @@ class Kernels:
         scale: float,
         *blocks: Tensor,
     ) -> None:
-        given = (len(borders) - 1, borders, *shape, longest, scale, *blocks)
-        if getattr(self._library, name)(*map(_as_c, given)):
+        given: list[int | float | Tensor | None] = [len(borders) - 1, borders, *shape, longest]
+        if getattr(self._library, name)(*map(_as_c, [*given, scale, *blocks])):
             raise MemoryError(f"no memory for the attention of {longest} tokens")
 
     def softmax(self, scores: Tensor, first: int, group: int, scale: float) -> Tensor:
