@@ -28,7 +28,7 @@ FIGURES: tuple[tuple[str, str, str, str], ...] = (
     ("openmoji", "half.report", "its report half, never used to choose", ""),
     ("openmoji", "accuracy.emoji", "emoji", ""),
     ("openmoji", "accuracy.flag", "flags", "50 / 80"),
-    ("openmoji", "exact", "the annotation itself", ""),
+    ("openmoji", "exact", "annotation alone, no other name or general word", ""),
     ("stamps", "accuracy", 'Tux Paint stamps, "What is this?"', "10 / 25"),
     ("stamps", "accuracy.without symbols", "without letters, digits and coins", ""),
     ("stamps", "accuracy.photo", "photographs cut out", ""),
@@ -43,7 +43,7 @@ FIGURES: tuple[tuple[str, str, str, str], ...] = (
 )
 """Task, figure, what it is called, and the floor and goal that issue 4 sets."""
 
-FIRST = frozenset(("accuracy", "accuracy.flag"))  # what the short table tells
+FIRST = frozenset(("accuracy", "accuracy.flag", "exact"))  # what the short table tells
 
 
 def blocks(records: Records) -> dict[str, str]:

@@ -17,8 +17,10 @@ from zoo.drawings import Drawing
 GENERAL_SHARE = 0.36
 """A name is said as long as it is sure by more than some .36 / .64, that is .56, of how sure the
 general word is."""
+FAMILY, FAMILY_SHARE = "family", 0.75
+"""Families are told apart by who stands in them, which nobody does who is asked what this is."""
 GENERAL = (
-    "family", "boy", "girl", "man", "woman", "child", "person", "hand", "heart",
+    FAMILY, "boy", "girl", "man", "woman", "child", "person", "hand", "heart",
     "bird", "insect", "animal", "face", "flower", "tree", "plant",
     "fruit", "vegetable", "dessert", "drink", "food",
     "clock", "moon", "building", "boat", "train", "bus", "car", "vehicle", "weather",
@@ -37,6 +39,13 @@ def general_word(concept: str, keywords: Sequence[str], group: str) -> str:
     known = {word.lower() for word in keywords}
     found = next((word for word in GENERAL if word in known), "")
     return "" if found == concept.lower() else found
+
+
+def share_of(word: str, strange: bool) -> float:
+    """How often a drawing, ``strange`` if CLIP never saw it, is called by its general word."""
+    if word == FAMILY:
+        return FAMILY_SHARE
+    return GENERAL_SHARE if word and strange else 0.0
 
 
 def general_of(drawing: Drawing) -> str:

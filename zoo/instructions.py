@@ -50,6 +50,7 @@ class InstructionPlan:
     names: int = 5500
     strange: int = 2600
     """Names of drawings that CLIP never saw, or general words for them (`zoo.general`)."""
+    families: int = 130
     icon_names: int = 200
     emoji: int = 400
     icons: int = 60
@@ -215,6 +216,9 @@ def examples(
     out += [name_example(deck, r, rng) for r in _emoji_rows(deck, plan.names, rng)]
     strange = rng.choice(deck.strange, plan.strange, replace=plan.strange > len(deck.strange))
     out += [name_example(deck, int(r), rng) for r in strange]
+    families = [r for c in deck.concepts if c.startswith("family:") for r in deck.by_concept[c]]
+    if families:
+        out += [name_example(deck, int(r), rng) for r in rng.choice(families, plan.families)]
     out += [art_example(deck, r, rng) for r in _emoji_rows(deck, plan.emoji, rng)]
     plain = [r for r in deck.kinds["icon"] if not says_colour(deck.drawing(r).concept)]
     for row in rng.choice(plain, plan.icons, replace=False):

@@ -28,14 +28,14 @@ class Budget:
 
     clip_minutes: float = 118.0
     """On single drawings."""
-    scene_minutes: float = 82.0
-    """Then on drawings and scenes, with a schedule of their own; the committed version had two, of
-    39 and 43 minutes (`zoo.clip_train --anew`)."""
+    scene_minutes: float = 127.0
+    """Then on drawings and scenes, with a schedule of their own; the committed version had three,
+    of 39, 43 and, at 128 pixels, 45 minutes (`zoo.clip_train --anew`)."""
     pretrain_steps: int = 12
     """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
-    finetune_steps: int = 3862
-    """As many as the committed version had, in rounds on seven sets of records: 850, 480, 112, 440,
-    480, 850, 380 and 270, each from the last round's adapter (`--lora-from`)."""
+    finetune_steps: int = 5402
+    """As many as the committed version had, in twelve rounds: 850, 480, 112, 440, 480, 850, 380,
+    270, 480, 720, 190 and 150, each from the last round's adapter (`--lora-from`)."""
     pretrain_batch: int = 32
     finetune_batch: int = 16
     pretrain_rate: float = 5e-6

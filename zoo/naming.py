@@ -18,7 +18,7 @@ from zoo.augment import frame, style
 from zoo.clip_data import held_out, keeps_colours
 from zoo.deck import Deck
 from zoo.drawings import Drawing
-from zoo.general import GENERAL_SHARE, general_of
+from zoo.general import general_of, share_of
 from zoo.records import Example, Turn
 from zoo.scenes import single
 
@@ -53,9 +53,9 @@ def drawn(deck: Deck, row: int, rng: Rng) -> Image.Image:
 
 
 def answer_of(drawing: Drawing, rng: Rng) -> str:
-    """The name; of a drawing that CLIP never saw now and then the general word (`zoo.general`)."""
-    general = general_of(drawing) if held_out(drawing) else ""
-    return general if general and rng.random() < GENERAL_SHARE else drawing.concept
+    """The name, or now and then the general word (`zoo.general`)."""
+    general = general_of(drawing)
+    return general if rng.random() < share_of(general, held_out(drawing)) else drawing.concept
 
 
 def name_example(deck: Deck, row: int, rng: Rng) -> Example:

@@ -120,15 +120,6 @@ SOURCES: tuple[Source, ...] = (
     ),
 )
 
-SINCE = (
-    "@iconify-json/streamline-emojis",
-    "@iconify-json/fluent-emoji-high-contrast",
-    "@iconify-json/emojione-monotone",
-    "@fontsource/noto-emoji",
-)
-"""Sets that came after the committed weights, which never saw them: the model card names them from
-the version on that is made with them."""
-
 
 def training_sets() -> tuple[Source, ...]:
     """The sources whose drawings are trained on."""

@@ -216,8 +216,10 @@ def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = No
     parent = Checkpoint.open(composed)
     model = load_model(parent, "cpu", torch.bfloat16)
     tower = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
-    pictures = gather(tower.to(quick_type()), work, recipe)
-    tower.to(torch.bfloat16)  # as it was
+    # the new layers add nothing yet: what stands before them says the same, four times as fast
+    plain_clip = CLIPModel.from_pretrained(work / "clip" / "final", dtype=quick_type())
+    seeing = plain_clip.vision_model.eval()
+    pictures = gather(seeing, work, recipe)
     tokenizer = Tokenizer.from_file(str(composed / "tokenizer.json"))
     head = NameHead.read(work / "clip" / "final" / HEAD)
     speller = Speller.of([*pictures.texts, *map(plain, head.names)], tokenizer)
@@ -227,7 +229,7 @@ def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = No
     named = speller.rows([*map(plain, head.names)])
     drawn = [text for text in map(plain, GLYPHS) if text in speller.row]
     lessons = Lessons(pictures.in_rows_of(speller), head, named, speller.rows(drawn))
-    look = dev_reader(work, tower, reader)
+    look = dev_reader(work, seeing, reader)
     layers = tower.encoder.layers[-MORE - 1 : -1]
     recaller = Recaller(layers, model.model.multi_modal_projector).float()
     rows = keyed(head, reader.names, pictures.texts)
