@@ -348,7 +348,8 @@ def test_names_are_asked_alone(tmp_path: Path) -> None:
     deck = Deck.open(tmp_path)
     made = [name_example(deck, row, np.random.default_rng(row)) for row in range(12)]
     assert all(len(one.turns) == 1 and one.picture is not None for one in made)
-    assert made[0].turns[0][1] == deck.drawing(0).concept
+    told = [name_example(deck, 0, np.random.default_rng(n)).turns[0][1] for n in range(20)]
+    assert told.count(deck.drawing(0).concept) > 14  # else its keywords
 
 
 def test_chatter_ends_with_a_sentence(tmp_path: Path) -> None:
