@@ -24,7 +24,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zoo.deck import Deck
-from zoo.share import quick_type
 
 PROMPTS = (
     "What is {a}?",
@@ -83,7 +82,7 @@ class Talker:
     def __init__(self, base: Path, seed: int) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(base, padding_side="left")
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
-        self.model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=quick_type()).eval()
+        self.model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
         self.stop = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
         torch.manual_seed(seed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import CLIPConfig, CLIPModel
 from zoo.deepen import deepen
-from zoo.revive import ridge, shallow
+from zoo.revive import ridge, shallow, stretched
 
 
 def test_a_deepened_tower_is_made_shallow_again() -> None:
@@ -28,3 +28,14 @@ def test_ridge_finds_the_map() -> None:
     torch.manual_seed(0)
     inputs, true = torch.randn(400, 12), torch.randn(5, 12)
     assert torch.allclose(ridge(inputs, inputs @ true.T, 1e-8), true, atol=1e-4)
+
+
+def test_position_embeddings_are_stretched_to_a_finer_grid() -> None:
+    across = torch.linspace(-1, 1, 6).expand(6, 6).flatten()
+    table = torch.cat([torch.tensor([[9.0]]), across[:, None]])
+    wide = stretched(table, 65)
+    assert wide.shape == (65, 1) and wide[0] == 9
+    grid = wide[1:].view(8, 8)
+    assert torch.allclose(grid, grid[:1].expand(8, 8), atol=1e-6)  # every row alike
+    assert (grid[0].diff() > 0).all()  # still from left to right
+    assert stretched(table, 37) is table

@@ -14,7 +14,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
-from zoo.augment import frame, redrawn
+from zoo.augment import frame, greatest, redrawn
 from zoo.chatter import OPENERS, SHORT_PROMPT, Talker, cut, prompts
 from zoo.clip_data import Item, Sampler, is_emoji, keeps_colours
 from zoo.clip_model import NameHead
@@ -317,6 +317,14 @@ def test_another_hand_keeps_the_outline_and_spares_flags(tmp_path: Path) -> None
     apple = SimpleNamespace(concept="red apple", group="food-drink")
     cat = SimpleNamespace(concept="cat", group="animals-nature")
     assert [keeps_colours(d) for d in (apple, cat)] == [True, False]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wide", [3, 5, 7, 9, 11])
+def test_the_greatest_in_a_window_is_max_pooling(wide: int) -> None:
+    x = torch.randn(2, 4, 20, 33)
+    assert torch.equal(greatest(x, wide), F.max_pool2d(x, wide, 1, wide // 2))
+    within = F.max_pool2d(F.pad(x, (wide // 2,) * 4), wide, 1)
+    assert torch.equal(greatest(x, wide, beyond=0.0), within)
 
 
 def test_a_frame_darkens_the_rim_and_keeps_the_colours_within() -> None:
