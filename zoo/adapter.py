@@ -13,12 +13,14 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
+import torch
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from neva.model.adapter import ADAPTER
-from neva.nano.assemble import EXTRA_ROWS
+from neva.nano.assemble import read_parts
 from neva.nano.manifest import WEIGHTS, read_manifest
 
 BODY = "model.language_model."
@@ -42,8 +44,12 @@ def shape(parts: dict[str, Tensor], scale: float) -> LoraConfig:
 
 def build(out: Path, weights: Path = WEIGHTS) -> LoraConfig:
     """Write the peft directory ``out``."""
-    parts = load_file(weights / "adapter.safetensors")
-    parts.pop(EXTRA_ROWS)
+    stored = read_parts(weights)
+    parts = {
+        name: torch.from_numpy(stored[name].astype(np.float32))
+        for name in stored
+        if name.endswith((".lora_A", ".lora_B"))
+    }
     config = shape(parts, read_manifest(weights).scale)
     out.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(out))

@@ -35,8 +35,9 @@ GRID = SIZE // PATCH
 MARGIN = 1.06
 Pixels = npt.NDArray[np.uint8]
 FONTS = ("noto-emoji",)
-Art = str | tuple[str, str]
-"""A drawing's SVG text; for a coloured-in one, that of its lines and of what lends its colours."""
+Art = str | tuple[str, str] | Path
+"""A drawing's SVG text; for a coloured-in one, that of its lines and of what lends its colours; or
+the file of a picture."""
 OLDER_NAMES = (*COLOURED, "streamline-emojis")
 """Sets that bear emoji's names of some years ago (`zoo.names.EmojiNames.find_older`)."""
 
@@ -90,6 +91,8 @@ def render(art: Art) -> Pixels | None:
     """A drawing's pixels, or None when it is empty or there is nothing to colour in."""
     if isinstance(art, str):
         return render_svg(art)
+    if isinstance(art, Path):
+        return cropped(Image.open(art).convert("RGBA"))
     line, colours = (render_svg(svg) for svg in art)
     if line is None or colours is None:
         return None
@@ -103,7 +106,11 @@ def render_svg(svg: str) -> Pixels | None:
         png = resvg_py.svg_to_bytes(svg_string=svg, width=200)
     except ValueError:
         return None
-    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    return cropped(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
+
+
+def cropped(image: Image.Image) -> Pixels | None:
+    """RGBA of any size -> ``(128, 128, 4)`` uint8 cropped to its alpha box; None if it is empty."""
     box = image.getchannel("A").point(lambda a: 255 if a > 8 else 0).getbbox()
     if box is None:
         return None
@@ -199,6 +206,19 @@ def glyph_jobs(item: Source, package: Path, names: EmojiNames) -> Iterator[tuple
         yield Drawing(code, *what, item.set_name, item.kind, item.licence, emoji.codepoint), svg
 
 
+def shaded_jobs(item: Source, package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, Path]]:
+    """Emoji as pictures that are named by their codepoints; without skin tones."""
+    for path in sorted((package / "assets").glob("*.webp")):
+        emoji = names.by_code.get(bare_codepoint(path.stem))
+        if emoji is None or emoji.group == "component":
+            continue
+        what = (emoji.label, emoji.keywords, emoji.group, emoji.subgroup)
+        yield (
+            Drawing(path.stem, *what, item.set_name, "emoji", item.licence, emoji.codepoint),
+            path,
+        )
+
+
 def flag_jobs(package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]:
     """The flags of ``flag-icons`` with country, capital and continent."""
     item = source("flag-icons")
@@ -254,6 +274,8 @@ def train_jobs(packages: dict[str, Path], names: EmojiNames) -> Iterator[tuple[D
     coloured: dict[str, dict[str, str]] = {}
     for item in training_sets():
         package = packages[item.set_name]
+        if item.kind == "shaded":
+            continue
         if item.kind == "line":
             yield from line_jobs(item, package, names, coloured[COLOURED[item.set_name]])
             continue
@@ -261,6 +283,9 @@ def train_jobs(packages: dict[str, Path], names: EmojiNames) -> Iterator[tuple[D
         coloured[item.set_name] = {d.codepoint: svg for d, svg in jobs if d.codepoint}
         yield from jobs
     yield from flag_jobs(packages["flag-icons"], names)
+    for item in training_sets():
+        if item.kind == "shaded":
+            yield from shaded_jobs(item, packages[item.set_name], names)
 
 
 def write(jobs: Iterable[tuple[Drawing, Art]], folder: Path, processes: int = 2) -> int:

@@ -238,15 +238,16 @@ def examples(
     return [out[int(i)] for i in rng.permutation(len(out))]
 
 
-def build(work: Path, plan: InstructionPlan | None = None) -> None:
-    """Write ``stage2/chat.json`` and ``stage2/images`` unless they exist."""
-    if (work / "stage2" / "chat.json").is_file():
+def build(work: Path, plan: InstructionPlan | None = None, out: Path | None = None) -> None:
+    """Write ``chat.json`` and ``images`` to ``out`` (``WORK/stage2``) unless they exist."""
+    out = out or work / "stage2"
+    if (out / "chat.json").is_file():
         return
     chatter = [(ask, answer) for ask, answer in json.loads((work / "chatter.json").read_text())]
     packages = work / "packages"
     typefaces, snapshots = Typefaces.fetched(packages), Snapshots.fetched(packages)
     made = examples(Deck.open(work), plan or InstructionPlan(), chatter, typefaces, snapshots)
-    print(write(made, work / "stage2"), dict(Counter(e.kind for e in made)))
+    print(write(made, out), dict(Counter(e.kind for e in made)))
 
 
 def changed(plan: InstructionPlan, numbers: Mapping[str, str]) -> InstructionPlan:

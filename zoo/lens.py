@@ -1,6 +1,6 @@
 """Where names are lost: what the image tokens say, beside what the LM says of the same pictures.
 
-    python -m zoo.lens --model zoo/work/finetune/final --count 100 --json zoo/results/lens.json
+    python -m zoo.lens --count 100 --json zoo/results/lens.json
 
 The lens reads the names off the image tokens as `zoo.words` wrote them, without running the LM
 (`zoo.reading`): the name, of all that were trained, that they likeliest spell. The LM answers
@@ -27,6 +27,7 @@ from neva.model.load import load_model
 from zoo.augment import compose, load, normalise
 from zoo.clip_data import Sampler, usable
 from zoo.reading import Reader, openmoji_dev
+from zoo.rounds import ROUNDS, Place
 from zoo.share import quick_type
 
 QUESTION = "\nWhat is this?<|im_end|>\n<|im_start|>assistant\n"
@@ -112,11 +113,11 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
-    parser.add_argument("--model", type=Path, help="default WORK/finetune/final")
+    parser.add_argument("--model", type=Path, help="default: of the last round")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--json", type=Path)
     o = parser.parse_args(argv)
-    found = measure(o.model or o.work / "finetune" / "final", o.work, o.count)
+    found = measure(o.model or Place(o.work, ROUNDS[-1].name).run / "final", o.work, o.count)
     text = json.dumps({"count": o.count, **found}, indent=1)
     print(text)
     if o.json:

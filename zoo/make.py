@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-LICENCE = "Apache-2.0, MIT, CC-BY-3.0 and CC-BY-4.0: see the table in zoo/README.md"
+from zoo.rounds import LICENCE, ROUNDS, Place, Round, train
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,13 @@ class Budget:
     of 39, 43 and, at 128 pixels, 45 minutes (`zoo.clip_train --anew`)."""
     pretrain_steps: int = 12
     """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
-    finetune_steps: int = 5402
-    """As many as the committed version had, in twelve rounds: 850, 480, 112, 440, 480, 850, 380,
-    270, 480, 720, 190 and 150, each from the last round's adapter (`--lora-from`)."""
+    finetune_steps: int = 6000
+    """Of stage 2's first round, of all records and from a fresh adapter; the committed version had
+    5,562 in thirteen rounds and then those of `zoo.rounds`."""
+    later_steps: int = 0
+    """Of each later round; 0 means as many as `zoo.rounds` says."""
     pretrain_batch: int = 32
-    finetune_batch: int = 16
     pretrain_rate: float = 5e-6
-    finetune_rate: float = 6e-4
-    finetune_projector_rate: float = 2e-6
-    """Far below the adapter's, or the LM would learn to read words that move away: the features of
-    `zoo.recall` are twenty times as large as a CLIP's usually are, and so is what a step moves."""
-    lora_rank: int = 32
     chatter: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     """More words for `zoo.chatter` and `zoo.words`."""
@@ -54,20 +50,14 @@ class Budget:
         batch, rate = str(self.pretrain_batch), str(self.pretrain_rate)
         return ["--batch-size", batch, "--learning-rate", rate, *most]
 
-    def finetune_options(self) -> list[str]:
+    def rounds(self) -> tuple[Round, ...]:
         """Stage 2's."""
-        options = {
-            "--batch-size": self.finetune_batch,
-            "--save-every": 100,
-            "--learning-rate": self.finetune_rate,
-            "--projector-learning-rate": self.finetune_projector_rate,
-            "--max-length": 512,
-            "--lora-rank": self.lora_rank,
-            "--lora-alpha": 2 * self.lora_rank,
-        }
-        if self.finetune_steps:
-            options["--max-steps"] = self.finetune_steps
-        return ["--lora", *(word for pair in options.items() for word in map(str, pair))]
+        first, *later = ROUNDS
+        steps = self.later_steps
+        return (
+            replace(first, records="", steps=self.finetune_steps),
+            *(replace(one, steps=steps or one.steps) for one in later),
+        )
 
 
 SETTABLE = ("clip_minutes", "scene_minutes", "pretrain_steps", "finetune_steps")
@@ -76,6 +66,7 @@ TRIAL = Budget(
     scene_minutes=0.5,
     pretrain_steps=2,
     finetune_steps=2,
+    later_steps=2,
     chatter=("--things", "4", "--own", "4"),
     words=("--steps", "20", "--views", "1", "--scenes", "500", "--keep-steps", "20"),
 )
@@ -104,13 +95,13 @@ def _neva(*words: str | Path) -> Callable[[], None]:
     return lambda: _call([sys.executable, "-m", "neva.cli", *(str(w) for w in words)])
 
 
-def _stage(verb: str, checkpoint: Path, stage: Path, out: Path, *more: str) -> Callable[[], None]:
-    """A training verb of the command line; goes on where an earlier run stopped."""
+def _pretrain(checkpoint: Path, stage: Path, out: Path, *more: str) -> Callable[[], None]:
+    """Stage 1 by the command line; goes on where an earlier run stopped."""
 
     def run() -> None:
         resume = ["--resume"] if (out / "metrics.jsonl").is_file() else []
         words: list[str | Path] = [
-            verb,
+            "pretrain",
             checkpoint,
             "--data",
             stage / "chat.json",
@@ -131,11 +122,11 @@ def write_base(folder: Path) -> None:
     write(folder)
 
 
-def pack_weights(work: Path, out: Path) -> None:
-    """CLIP, projector and adapter as the small files that the package ships."""
+def pack_weights(run: Path, out: Path) -> None:
+    """CLIP, projector and adapter of a run as the small files that the package ships."""
     from neva.nano.pack import pack
 
-    pack(work / "finetune" / "final", work / "finetune" / "adapter", out)
+    pack(run / "final", run / "adapter", out)
 
 
 def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
@@ -144,7 +135,9 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
     clip, deep = work / "clip" / "final", work / "clip" / "deep"
     base, join = work / "base", work / "composed"
     worded = work / "worded"
-    one, two = work / "pretrain", work / "finetune"
+    one = work / "pretrain"
+    rounds = budget.rounds()
+    last = Place(work, rounds[-1].name)
     singles = ["--minutes", str(budget.clip_minutes), "--final", "singles", "--resume"]
     minutes = str(budget.clip_minutes + budget.scene_minutes)
     scenes = ["--minutes", minutes, "--scenes", "48", "--resume"]
@@ -161,7 +154,6 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
         Step("base", base / "config.json", lambda: write_base(base)),
         Step("chatter", work / "chatter.json", _module("zoo.chatter", *place, *budget.chatter)),
         Step("captions", work / "stage1" / "chat.json", _module("zoo.captions", *place)),
-        Step("instructions", work / "stage2" / "chat.json", _module("zoo.instructions", *place)),
         Step(
             "compose",
             join / "config.json",
@@ -183,14 +175,14 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
         Step(
             "pretrain",
             one / "final" / "config.json",
-            _stage("pretrain", worded, work / "stage1", one, *budget.pretrain_options()),
+            _pretrain(worded, work / "stage1", one, *budget.pretrain_options()),
         ),
         Step(
             "finetune",
-            two / "final" / "config.json",
-            _stage("finetune", one / "final", work / "stage2", two, *budget.finetune_options()),
+            last.run / "final" / "config.json",
+            lambda: print(train(work, one / "final", rounds)),
         ),
-        Step("pack", weights / "manifest.json", lambda: pack_weights(work, weights)),
+        Step("pack", weights / "manifest.json", lambda: pack_weights(last.run, weights)),
     ]
 
 

@@ -16,12 +16,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.progress import track
 from safetensors.torch import load_file
 from torch import Tensor
 
+from neva.nano.assemble import read_parts
+from neva.nano.manifest import WEIGHTS
 from zoo.clip_data import Mix
 from zoo.clip_model import Student
 from zoo.clip_train import ClipRecipe, Run
@@ -111,15 +114,17 @@ def load(student: Student, tower: dict[str, Tensor], kept: dict[str, Tensor]) ->
 
 def build(work: Path, steps: int = 80) -> None:
     """Write ``WORK/clip/resume.pt``, with which ``zoo.clip_train --anew`` goes on."""
-    import neva.nano
-
     folder = work / "clip"
     if (folder / "resume.pt").is_file():
         raise FileExistsError(f"{folder / 'resume.pt'} is there already: go on with it, or move it")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(KEPT / "tokenizer.json", folder)
-    packed = load_file(Path(neva.nano.__file__).parent / "weights" / "vision_tower.safetensors")
-    tower = {k.removeprefix("vision_tower."): v.float() for k, v in packed.items()}
+    parts, prefix = read_parts(WEIGHTS), "vision_tower."
+    tower = {
+        name.removeprefix(prefix): torch.from_numpy(parts[name].astype(np.float32))
+        for name in parts
+        if name.startswith(prefix)
+    }
     kept = {k: v.float() for k, v in load_file(KEPT / "model.safetensors").items()}
     run = Run(ClipRecipe(work, mix=Mix(0, 0, 48, 12, 8, 4)), resume=False)
     load(run.student, tower, kept)

@@ -1,8 +1,9 @@
 """Photographs to learn from: what the model is to say that it does not know.
 
-They come with OpenCV's samples (Apache-2.0; Debian's ``opencv-doc``). None is among the test's
-(`zoo.photographs`), and no name is learnt of them. Three dozen pictures, cut, turned and coloured
-anew each time, since they are to teach what any photograph has and no drawing.
+They come with OpenCV's samples (Apache-2.0; Debian's ``opencv-doc``), older ones with stdlib's
+datasets (npm, ``zoo.sources.PHOTOGRAPHS``). None is among the test's (`zoo.photographs`), and no
+name is learnt of them. Four dozen pictures, cut, turned and coloured anew each time, since they are
+to teach what any photograph has and no drawing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.scenes import picture_size
-from zoo.sources import fetch, source
+from zoo.sources import PHOTOGRAPHS, fetch, source
 
 Rng = np.random.Generator
 SAMPLES = "usr/share/doc/opencv-doc/examples"
@@ -44,9 +45,12 @@ class Snapshots:
 
     @classmethod
     def fetched(cls, packages: Path) -> Snapshots:
-        """OpenCV's, fetched to ``packages``."""
+        """OpenCV's and stdlib's, fetched to ``packages``."""
         folder = fetch(source("opencv-doc"), packages) / SAMPLES
-        return cls(tuple(folder / name for name in FILES))
+        older = (fetch(source(f"datasets-img-{name}"), packages) for name in PHOTOGRAPHS)
+        return cls(
+            (*(folder / name for name in FILES), *(one / "data" / "image.jpg" for one in older))
+        )
 
     def view(self, rng: Rng) -> Image.Image:
         """Any part of any of them, in any colours, of a record's size."""

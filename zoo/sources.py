@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 Use = Literal["train", "test", "text", "tool"]
-Kind = Literal["emoji", "line", "icon", "mono", "flag", "font", "photo", "text", "vqa", "weights"]
+Kind = Literal[
+    "emoji", "shaded", "line", "icon", "mono", "flag", "font", "photo", "text", "vqa", "weights"
+]
 
 TRAINING_LICENCES = ("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "OFL-1.1",
                      "Unicode-3.0")  # fmt: skip
@@ -69,6 +71,26 @@ FAMILIES = (
 APACHE_FAMILIES = ("chewy", "luckiest-guy", "permanent-marker", "special-elite")
 
 
+OLD_PHOTOGRAPHS = "@stdlib/datasets-img-"
+PHOTOGRAPHS = (
+    "acanthus-mollis", "airplane-from-above", "allium-oreophilum", "black-canyon",
+    "dust-bowl-home", "french-alpine-landscape", "march-pastoral", "nagasaki-boats",
+)  # fmt: skip
+"""Old photographs of Getty's Open Content and of the Library of Congress, without restrictions."""
+
+
+def _photograph(name: str) -> Source:
+    return Source(
+        f"{OLD_PHOTOGRAPHS}{name}",
+        "0.2.3",
+        "npm",
+        "Apache-2.0",
+        "train",
+        "photo",
+        "see the package",
+    )
+
+
 def _typeface(family: str, licence: str) -> Source:
     name = f"@fontsource/{family}"
     return Source(name, "5.3.0", "npm", licence, "train", "font", "see the package")
@@ -86,6 +108,7 @@ SOURCES: tuple[Source, ...] = (
     _set("fluent-emoji-high-contrast", "1.2.6", "MIT", "line", "Microsoft (lines)"),
     _set("emojione-monotone", "1.2.1", "CC-BY-4.0", "line", "Emoji One (lines)"),
     Source("@fontsource/noto-emoji", "5.3.2", "npm", "OFL-1.1", "train", "line", "Google (lines)"),
+    Source("@lobehub/fluent-emoji-3d", "1.1.0", "npm", "MIT", "train", "shaded", "Microsoft (3D)"),
     _set("streamline-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
     _set("streamline-plump-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
     _set("streamline-ultimate-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
@@ -106,6 +129,7 @@ SOURCES: tuple[Source, ...] = (
     *(_typeface(family, "OFL-1.1") for family in FAMILIES),
     *(_typeface(family, "Apache-2.0") for family in APACHE_FAMILIES),
     Source("opencv-doc", "4.6.0+dfsg-12", "debian", "Apache-2.0", "train", "photo", "OpenCV"),
+    *map(_photograph, PHOTOGRAPHS),
     Source("emojibase-data", "17.0.0", "npm", "MIT", "text", "text", "Miles Johnson"),
     Source("openmoji", "17.0.0", "npm", "CC-BY-SA-4.0", "test", "emoji", "OpenMoji"),
     Source("easy-vqa", "1.0", "pypi", "MIT", "train", "vqa", "Victor Zhou"),
@@ -123,7 +147,7 @@ SOURCES: tuple[Source, ...] = (
 
 def training_sets() -> tuple[Source, ...]:
     """The sources whose drawings are trained on."""
-    kinds = ("emoji", "line", "icon", "mono")
+    kinds = ("emoji", "shaded", "line", "icon", "mono")
     return tuple(s for s in SOURCES if s.use == "train" and s.kind in kinds)
 
 
@@ -197,8 +221,12 @@ def table(counts: dict[str, int]) -> Iterator[str]:
             f"| @fontsource/: {names} | {fonts[0].version} | npm | {licence} "
             f"| {fonts[0].artist} | {fonts[0].use} | letters |"
         )
+    yield (
+        f"| {OLD_PHOTOGRAPHS}: {', '.join(PHOTOGRAPHS)} | 0.2.3 | npm | Apache-2.0 "
+        "| see the package | train | photographs |"
+    )
     for s in SOURCES:
-        if s.kind == "font":
+        if s.kind == "font" or s.name.startswith(OLD_PHOTOGRAPHS):
             continue
         count = counts.get(s.set_name, 0)
         shown = "photographs" if s.kind == "photo" else f"{count:,}" if count else ""

@@ -29,7 +29,7 @@ def test_a_trial_goes_the_same_road(tmp_path: Path) -> None:
         for budget in (Budget(), TRIAL)
     )
     assert whole == trial and whole[-1][0] == "pack"
-    assert "--max-steps 2 " in " ".join(TRIAL.finetune_options()) + " "
+    assert {one.steps for one in TRIAL.rounds()} == {2}
 
 
 def test_an_unknown_step_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

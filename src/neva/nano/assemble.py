@@ -21,6 +21,7 @@ from neva.model.keys import BODY
 from neva.model.weights import TensorFiles, read_entries, read_weights, write_tensors
 from neva.nano.base import BaseModel, check_base, find_base
 from neva.nano.manifest import SMALL, TENSORS, WEIGHTS, Manifest, check_parts, read_manifest
+from neva.nano.narrow import Widened
 
 Array = NDArray[Any]
 EXTRA_ROWS = "extra_rows"  # embedding rows behind the base vocabulary, (rows, D)
@@ -78,10 +79,10 @@ def sha256_tensors(tensors: Mapping[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def read_parts(weights: Path) -> TensorFiles:
+def read_parts(weights: Path) -> Widened:
     """The committed tensors by the names they are stored under."""
     entries = (entry for name in TENSORS for entry in read_entries(weights / name))
-    return TensorFiles({entry.name: entry for entry in entries})
+    return Widened(TensorFiles({entry.name: entry for entry in entries}))
 
 
 def merged(base: Mapping[str, Array], parts: Mapping[str, Array], scale: float) -> dict[str, Array]:

@@ -1,7 +1,8 @@
 """What the committed parts of the default model are: `weights/manifest.json`.
 
 `weights/` holds this manifest, the trained tensors (`vision_tower`, `projector`, `adapter`, each a
-.safetensors in bfloat16) and `checkpoint/` with the small files of the checkpoint as they are.
+.safetensors as `neva.nano.narrow` makes them) and `checkpoint/` with the small files of the
+checkpoint as they are.
 """
 
 import json

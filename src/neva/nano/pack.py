@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -31,10 +30,13 @@ from neva.model.weights import TensorFiles, read_entries, read_weights, sha256_f
 from neva.nano.assemble import EXTRA_ROWS, assemble, sha256_tensors
 from neva.nano.base import PACKAGE, BaseModel, check_base, find_base
 from neva.nano.manifest import SMALL, WEIGHTS, Manifest
+from neva.nano.narrow import narrowed
 
 Array = NDArray[Any]
 NAME = "neva-nano"
-TOLERANCE = 2.0**-6  # two bfloat16 steps: training merges in its own order and precision
+TOLERANCE = (
+    2.0**-6
+)  # of the largest weight: eight bits round by 2**-8 of it, training merges in bfloat16
 
 
 def pack(
@@ -62,9 +64,9 @@ def pack(
     lora, scale = ({}, 1.0) if adapter is None else _read_adapter(adapter)
     rows = tensors[f"{BODY}embed_tokens.weight"][len(original["embed_tokens.weight"]) :]
     groups = {
-        "vision_tower.safetensors": _narrow(_under(tensors, VISION)),
-        "projector.safetensors": _narrow(_under(tensors, PROJECTOR)),
-        "adapter.safetensors": _narrow({**lora, EXTRA_ROWS: rows}),
+        "vision_tower.safetensors": narrowed(_under(tensors, VISION)),
+        "projector.safetensors": narrowed(_under(tensors, PROJECTOR)),
+        "adapter.safetensors": narrowed({**lora, EXTRA_ROWS: rows}),
     }
     fresh = out.with_name(f".{out.name}-fresh")
     with written_aside(fresh) as folder, TemporaryDirectory() as scratch:
@@ -102,13 +104,6 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {name: tensors[name] for name in tensors if name.startswith(prefix)}
-
-
-def _narrow(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    return {
-        name: np.ascontiguousarray(value.astype(ml_dtypes.bfloat16))
-        for name, value in tensors.items()
-    }
 
 
 def _copy_small(source: Path, target: Path) -> None:

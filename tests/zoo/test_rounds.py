@@ -1,0 +1,88 @@
+"""Stage 2's rounds: each goes on with the adapter and the projector of the one before."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from zoo.make import Budget
+from zoo.rounds import ROUNDS, Place, Round, grafted, train
+
+from neva.model.checkpoint import Checkpoint, read_tensors
+from neva.model.keys import PROJECTOR
+from neva.model.weights import TensorFiles, read_entries, write_tensors
+
+TINY = Path(__file__).parents[1] / "engine" / "tiny_llava.py"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made: Path = runpy.run_path(str(TINY))["write_checkpoint"](tmp_path_factory.mktemp("r") / "t")
+    return made
+
+
+def records(place: Place) -> None:
+    """Four records about one picture, as `zoo.instructions` would leave them."""
+    images = place.folder / "stage2" / "images"
+    images.mkdir(parents=True)
+    Image.new("RGB", (40, 40), "red").save(images / "red.png")
+    turns = [
+        {"from": "human", "value": "<image>\nWhat is this?"},
+        {"from": "gpt", "value": "a red page"},
+    ]
+    rows = [{"id": str(n), "image": "red.png", "conversations": turns} for n in range(4)]
+    (place.folder / "stage2" / "chat.json").write_text(json.dumps(rows))
+
+
+def adapter(place: Place) -> dict[str, np.ndarray]:
+    entries = read_entries(place.run / "adapter" / "adapter_model.safetensors")
+    return {n: v.astype(np.float32) for n, v in TensorFiles({e.name: e for e in entries}).items()}
+
+
+def test_a_round_goes_on_where_the_one_before_ended(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rounds = (Round("one", "", 2, 1e-2, 1e-2), Round("two", "", 1, 1e-12, 1e-12))
+    first, second = (Place(tmp_path, one.name) for one in rounds)
+    records(first)
+    records(second)
+    assert train(tmp_path, tiny, rounds) == second.run
+    learnt, kept = adapter(first), adapter(second)  # next to no rate: what was learnt stays
+    assert any(value.any() for name, value in learnt.items() if "lora_B" in name)
+    assert learnt.keys() == kept.keys()
+    assert all(np.allclose(value, kept[name], atol=1e-6) for name, value in learnt.items())
+    ends = [read_tensors(Checkpoint.open(place.run / "final")) for place in (first, second)]
+    start = read_tensors(Checkpoint.open(tiny))
+    moved = [name for name in start if name.startswith(PROJECTOR)]
+    assert moved  # the second run reads the first's projector in bfloat16
+    for name in moved:
+        was, first_end, last = (np.asarray(t[name], np.float32) for t in (start, *ends))
+        step = np.abs(first_end - was).max()
+        assert step > 0
+        assert np.abs(last - first_end).max() < max(0.2 * step, 2**-8 * np.abs(first_end).max())
+    made = (second.run / "summary.json").stat().st_mtime_ns
+    train(tmp_path, tiny, rounds)
+    assert (second.run / "summary.json").stat().st_mtime_ns == made
+
+
+def test_only_the_projector_is_taken_over(tiny: Path, tmp_path: Path) -> None:
+    opened = Checkpoint.open(tiny)
+    lender = grafted(tiny, tiny, tmp_path / "lender")
+    changed = {n: np.asarray(v) + np.ones((), v.dtype) for n, v in read_tensors(opened).items()}
+    write_tensors(lender, changed)
+    out = read_tensors(Checkpoint.open(grafted(tiny, lender, tmp_path / "out")))
+    for name, value in read_tensors(opened).items():
+        wanted = changed[name] if name.startswith(PROJECTOR) else value
+        assert np.array_equal(out[name], wanted), name
+
+
+def test_every_round_has_a_plan_that_holds_its_steps() -> None:
+    for one in (*ROUNDS, *Budget().rounds()):
+        assert one.plan().names > 0
+    numbers = [int(word.split("=")[1]) for word in ROUNDS[0].records.split()[:-1]]
+    assert sum(numbers) > 0.9 * 16 * ROUNDS[0].steps  # the LM's own talk comes on top

@@ -1,0 +1,162 @@
+"""Stage 2 in rounds: records of their own each, the adapter and projector of the round before.
+
+    python -m zoo.rounds --adapter zoo/work/adapter     # go on from the committed adapter
+    python -m zoo.rounds                                # from a fresh one, as `zoo.make` does
+
+Records are cheap and seeing one twice teaches less than seeing another, so a round is told how many
+of each kind it has, and the next asks more of what the last one's answers lacked. A round leaves in
+``WORK/rounds/NAME/`` its records (``stage2``), its run (``run``), and the checkpoint that the next
+one starts from (``grafted``). What is there is not made again; a run that was cut off resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from neva.model.checkpoint import Checkpoint, read_tensors
+from neva.model.files import carry_files
+from neva.model.keys import PROJECTOR
+from neva.model.weights import write_tensors
+from zoo.instructions import InstructionPlan, build, changed
+
+LICENCE = "Apache-2.0, MIT, CC-BY-3.0 and CC-BY-4.0: see the table in zoo/README.md"
+RANK = 32
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: its records by kind (`zoo.instructions`), its optimiser steps of 16, its rates."""
+
+    name: str
+    records: str
+    steps: int
+    rate: float
+    projector_rate: float
+    """Far below the adapter's, or the LM would learn to read words that move away: the features of
+    `zoo.recall` are twenty times as large as a CLIP's usually are, and so is what a step moves."""
+
+    def plan(self) -> InstructionPlan:
+        """The numbers of `records`; ValueError for one that no plan has."""
+        return changed(InstructionPlan(), dict(word.split("=") for word in self.records.split()))
+
+
+ROUNDS = (
+    Round(
+        "wide",
+        "vqa=350 names=2400 strange=1000 families=100 icon_names=80 emoji=150 icons=20 monos=40 "
+        "flags=600 shapes=120 glyphs=450 unsure=500 capitals=60 sums=30 chatter=1 places=1000 "
+        "sides=500 crowds=1300 reasoning=1000 mixed=1500 riddles=400 seed=2020",
+        steps=780,
+        rate=6e-4,
+        projector_rate=2e-6,
+    ),
+    Round(
+        "even",
+        "vqa=90 names=300 strange=300 families=40 icon_names=10 emoji=20 icons=3 monos=6 flags=90 "
+        "shapes=15 glyphs=60 unsure=130 capitals=15 sums=10 chatter=1 places=100 sides=50 "
+        "crowds=200 reasoning=150 mixed=220 riddles=40 seed=2121",
+        steps=175,
+        rate=3e-4,
+        projector_rate=1e-6,
+    ),
+)
+"""What the committed version had last; a fresh adapter needs far more of the first."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a round's things are."""
+
+    work: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """All of it."""
+        return self.work / "rounds" / self.name
+
+    @property
+    def run(self) -> Path:
+        """The run of ``neva finetune``: ``final``, ``adapter``, metrics."""
+        return self.folder / "run"
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is whole."""
+        return (self.run / "final" / "config.json").is_file()
+
+
+def grafted(checkpoint: Path, lender: Path, out: Path) -> Path:
+    """``checkpoint`` with the projector of ``lender``, whose LM has its adapter merged."""
+    opened, other = Checkpoint.open(checkpoint), Checkpoint.open(lender)
+    theirs = read_tensors(other)
+    tensors = dict(read_tensors(opened))
+    tensors |= {name: theirs[name] for name in theirs if name.startswith(PROJECTOR)}
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    carry_files(checkpoint, out)
+    shutil.copyfile(checkpoint / "neva.json", out / "neva.json")
+    write_tensors(out, tensors)
+    return out
+
+
+def command(place: Place, one: Round, start: Path, adapter: Path | None) -> list[str]:
+    """The call of ``neva finetune`` of a round."""
+    stage = place.folder / "stage2"
+    options: Mapping[str, object] = {
+        "--data": stage / "chat.json",
+        "--images": stage / "images",
+        "--licence": LICENCE,
+        "-o": place.run,
+        "--batch-size": 16,
+        "--save-every": 100,
+        "--learning-rate": one.rate,
+        "--projector-learning-rate": one.projector_rate,
+        "--max-length": 512,
+        "--lora-rank": RANK,
+        "--lora-alpha": 2 * RANK,
+        "--max-steps": one.steps,
+    }
+    words = ["finetune", str(start), "--lora"]
+    words += [word for pair in options.items() for word in map(str, pair)]
+    words += ["--lora-from", str(adapter)] if adapter else []
+    words += ["--resume"] if (place.run / "metrics.jsonl").is_file() else []
+    return [sys.executable, "-m", "neva.cli", *words]
+
+
+def train(work: Path, start: Path, rounds: tuple[Round, ...], adapter: Path | None = None) -> Path:
+    """Make what is missing of all rounds, the first on ``start``; the last one's run."""
+    first = start
+    for one in rounds:
+        place = Place(work, one.name)
+        if not place.done:
+            build(work, one.plan(), place.folder / "stage2")
+            words = command(place, one, start, adapter)
+            print("+", " ".join(words), flush=True)
+            subprocess.run(words, check=True)
+        adapter = place.run / "adapter"
+        if one is not rounds[-1]:
+            start = grafted(first, place.run / "final", place.folder / "grafted")
+    return place.run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train all rounds of stage 2 on WORK/pretrain/final."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    parser.add_argument("--adapter", type=Path, help="peft's directory to start from")
+    o = parser.parse_args(argv)
+    print(train(o.work, o.work / "pretrain" / "final", ROUNDS, o.adapter))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
