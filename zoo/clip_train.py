@@ -126,9 +126,10 @@ class Run:
         self.student.load_state_dict(state["student"])
         self.average = state["average"]
         if "schedule" in state:
-            self.heads.load_state_dict(state["heads"])
+            self.heads.load_state_dict(state["heads"], strict=False)
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=False):
-            optimiser.load_state_dict(saved)  # runs without scenes saved no third one
+            if _fits(optimiser, saved):  # runs without scenes saved no third one
+                optimiser.load_state_dict(saved)
         self.step, self.spent = state["step"], state["spent"]
         self.samples = state.get("samples", 128 * self.step)
         if "schedule" in state and not self.recipe.anew:
@@ -256,6 +257,12 @@ class Run:
                          final.patch_norm, final.patch_names)  # fmt: skip
         save(final.clip, self.tokenizer, folder)
         names.write(folder / HEAD)
+
+
+def _fits(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> bool:
+    """Whether a saved state has as many tensors; that of older heads begins anew."""
+    mine, theirs = optimiser.param_groups, saved["param_groups"]
+    return [len(g["params"]) for g in mine] == [len(g["params"]) for g in theirs]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,8 @@
-"""What the patches of a scene are asked: whose they are, its shape and colour, where, how many."""
+"""What the patches of a scene are asked: whose they are, its shape and colour, where, how many.
+
+A patch of an object is also asked how many of the objects are what it is (``copies``): an LM that
+is to count looks at what it was asked for, and finds the number there.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ class SceneHeads(nn.Module):
         self.shape = nn.Linear(width, len(SHAPES))
         self.colour = nn.Linear(width, len(COLOURS))
         self.count = nn.Linear(width, MOST)
+        self.copies = nn.Linear(width, MOST)
         self.place = nn.Linear(width, 2)
 
 
@@ -44,6 +49,7 @@ def scene_losses(
         inner = student.patch_names(student.patch_norm(mine)).float()
         seen, all_seen = heads.norm(mine), heads.norm(patches)
         shape, colour = heads.shape(seen).float(), heads.colour(seen).float()
+        copies = heads.copies(seen).float()
         thing = heads.thing(all_seen)[..., 0].float()
         count = heads.count(all_seen[~owned]).float()
         place = heads.place(all_seen).float()
@@ -64,5 +70,6 @@ def scene_losses(
         "s_colour": 0.5 * F.cross_entropy(colour, colours, ignore_index=-1),
         "s_thing": F.binary_cross_entropy_with_logits(thing, owned.float()),
         "s_count": 0.5 * F.cross_entropy(count, many),
+        "s_copies": 0.5 * F.cross_entropy(copies, mosaics.copies[whose] - 1),
         "s_place": 0.5 * F.mse_loss(place, places().expand(place.shape)),
     }

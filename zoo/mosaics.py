@@ -35,12 +35,14 @@ Box = tuple[int, int, int]
 @dataclass(frozen=True)
 class Mosaics:
     """Pixels ``(S, 3, 128, 128)`` in 0..1, each patch's object ``(S, 64)`` as a row of ``items`` or
-    -1, and how many objects each scene has ``(S,)``."""
+    -1, how many objects each scene has ``(S,)``, and how often each item's scene shows what it is
+    ``(items,)``."""
 
     pixels: Tensor
     items: list[Item]
     owner: Tensor
     counts: Tensor
+    copies: Tensor
 
 
 class Director:
@@ -160,7 +162,14 @@ def compose_mosaics(director: Director, scenes: int, rng: Rng) -> Mosaics:
         owner[scene] = torch.where(cover > OWNED, who + start, -1)
         pixels[scene] = back
         start += count
-    return Mosaics(_weathered(pixels, rng), items, owner, torch.from_numpy(counts))
+    copies = torch.tensor([number for cast in casts for number in copies_in(cast)])
+    return Mosaics(_weathered(pixels, rng), items, owner, torch.from_numpy(counts), copies)
+
+
+def copies_in(cast: list[Item]) -> list[int]:
+    """Of each object of a scene, how many of the scene's objects are called as it is."""
+    called = [(item.concept, item.ink) for item in cast]
+    return [called.count(one) for one in called]
 
 
 def _small(drawing: Tensor, side: int) -> Tensor:

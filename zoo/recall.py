@@ -11,7 +11,9 @@ as a Hopfield network makes it (Ramsauer et al. 2021):
 - the second layer's norm makes this a matter of shares, and its units, keyed by the codes, keep the
   largest: they write what the projector makes words of.
 
-All of it then learns with the projector. The second layer's attention stays silent. At the end
+Codes leave alone what else a patch is to tell, its place and how many there are of what it shows
+(`zoo.leaning`), which would drown as well. All of it then learns with the projector. The second
+layer's attention stays silent. At the end
 CLIP's last layer learns to give the embeddings that it gave before.
 """
 
@@ -74,10 +76,13 @@ class Recaller(nn.Module):
         self.first, self.second = layers
         self.projector = projector
 
-    def forward(self, states: Tensor, at: Tensor) -> Tensor:
+    def remembered(self, states: Tensor, at: Tensor) -> Tensor:
+        """The patches behind both layers ``(B, T, Dv)``."""
         patches = attended(self.first, states, at + 1)
-        patches = looked_up(self.second, looked_up(self.first, patches))
-        tokens: Tensor = self.projector(patches)
+        return looked_up(self.second, looked_up(self.first, patches))
+
+    def forward(self, states: Tensor, at: Tensor) -> Tensor:
+        tokens: Tensor = self.projector(self.remembered(states, at))
         return tokens
 
 
@@ -88,35 +93,40 @@ def all_patches(states: Tensor) -> Tensor:
 
 @torch.no_grad()
 def remember(recaller: Recaller, head: NameHead, rows: list[int], states: Tensor,
-             aims: Tensor) -> None:  # fmt: skip
+             aims: Tensor, kept: Tensor) -> None:  # fmt: skip
     """Give the first units of both tables a name each, of the head's ``rows``, so that image tokens
-    say ``aims`` ``(rows, D)``; ``states`` ``(N, 65, Dv)`` set scales."""
+    say ``aims`` ``(rows, D)``; ``states`` ``(N, 65, Dv)`` set scales. Nothing is written along
+    ``kept`` ``(Dv, R)``, orthonormal; along its first two, which tell the place, patches that show
+    the same bring nothing either."""
     first, second = recaller.first, recaller.second
     some = states[torch.randperm(len(states))[:256]].float()
-    _gathering(first, head, some)
+    _gathering(first, head, some, kept[:, :2])
     patches = attended(first, some, all_patches(some) + 1).flatten(0, 1)
     size = patches.norm(dim=1).mean()
     keys, offs = head.vectors[rows] @ head.map.weight, head.vectors[rows] @ head.map.bias
     own = F.normalize(keys - keys.mean(0), dim=1)
     codes = F.normalize(OWN * own + F.normalize(torch.randn_like(own), dim=1), dim=1)
+    codes = F.normalize(codes - codes @ kept @ kept.T, dim=1)
     _copy(head.norm, first.layer_norm2)
     _table(first, patches, keys, offs, AWAKE[0], codes * LOUD[0] * size)
     patches = looked_up(first, patches)
-    basis = torch.linalg.svd(aims, full_matrices=False)[2][: patches.shape[1]]
-    known = aims @ basis.T
-    known = F.pad(known, (0, patches.shape[1] - known.shape[1]))
+    free = torch.linalg.svd(kept.T)[2][kept.shape[1] :]
+    basis = torch.linalg.svd(aims, full_matrices=False)[2][: len(free)]
+    free = free[: len(basis)]
+    known = aims @ basis.T @ free
     _copy(nn.LayerNorm(patches.shape[1]), second.layer_norm2)
     size = patches.norm(dim=1).mean()
     _table(second, patches, codes, torch.zeros(len(rows)), AWAKE[1], known * LOUD[1] * size)
-    pass_on(recaller.projector, basis, looked_up(second, patches).std())
+    pass_on(recaller.projector, free, basis, looked_up(second, patches).std())
 
 
 def _copy(one: nn.LayerNorm, other: Any) -> None:
     other.load_state_dict(one.state_dict())
 
 
-def _gathering(layer: nn.Module, head: NameHead, some: Tensor) -> None:
-    """Queries and keys in the names' own space; what is brought is the normed patch itself."""
+def _gathering(layer: nn.Module, head: NameHead, some: Tensor, place: Tensor) -> None:
+    """Queries and keys in the names' own space; what is brought is the normed patch itself, but for
+    its parts along ``place`` ``(Dv, 2)``."""
     _copy(head.norm, layer.layer_norm1)
     attention: Any = layer.self_attn
     normed = head.norm(some)
@@ -135,7 +145,8 @@ def _gathering(layer: nn.Module, head: NameHead, some: Tensor) -> None:
     attention.v_proj.weight.copy_(torch.diag(1 / head.norm.weight))
     attention.v_proj.bias.copy_(-head.norm.bias / head.norm.weight)
     size = some[:, 1:].std(-1).mean()
-    attention.out_proj.weight.copy_(torch.eye(len(directions)) * GATHERED * size)
+    brought = torch.eye(len(directions)) - place @ place.T
+    attention.out_proj.weight.copy_(brought * GATHERED * size)
     attention.out_proj.bias.zero_()
 
 
@@ -156,19 +167,18 @@ def _table(layer: nn.Module, patches: Tensor, keys: Tensor, offs: Tensor, awake:
 
 
 @torch.no_grad()
-def pass_on(projector: nn.Module, basis: Tensor, scale: Tensor) -> None:
-    """A projector that says ``basis`` ``(R, D)`` of the first units of a patch: gelu(x) - gelu(-x)
-    is x. What is left of its hidden units starts at random and small."""
+def pass_on(projector: nn.Module, free: Tensor, basis: Tensor, scale: Tensor) -> None:
+    """A projector that says ``basis`` ``(R, D)`` of a patch's parts along ``free`` ``(R, Dv)``:
+    gelu(x) - gelu(-x) is x. What is left of its hidden units starts at random and small."""
     one: nn.Linear = projector.linear_1  # type: ignore[assignment]
     two: nn.Linear = projector.linear_2  # type: ignore[assignment]
-    rank, width = len(basis), one.in_features
+    rank = len(basis)
     for part in (one, two):
         part.reset_parameters()
     one.weight.div_(scale)
     one.bias[: 2 * rank] = 0.0
     two.weight.mul_(0.1)
-    one.weight[:rank] = torch.eye(rank, width) / scale
-    one.weight[rank : 2 * rank] = -torch.eye(rank, width) / scale
+    one.weight[:rank], one.weight[rank : 2 * rank] = free / scale, -free / scale
     two.weight[:, :rank], two.weight[:, rank : 2 * rank] = basis.T, -basis.T
 
 

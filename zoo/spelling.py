@@ -22,6 +22,9 @@ from zoo.glyphs import LETTER
 PIECES = 6
 FALL = 0.6
 SIDES = ((" left", " right"), (" top", " bottom"))
+COPIES = (" once", " twice", " thrice", " several", " dozens")
+"""Words towards which the tokens of a thing lean that a picture shows once to five times: none that
+a name has, so that a lean does not look like a name."""
 FLAG = "flag: "
 
 
@@ -68,12 +71,12 @@ class Speller:
 @dataclass(frozen=True)
 class Words:
     """The pieces of names: their mean ``(D,)``, what each is beside it ``(V, D)``, its length, and
-    the directions of left and top ``(D, 2)``, orthonormal."""
+    what no name says: the directions of left and top and of `COPIES` ``(D, 7)``, orthonormal."""
 
     mean: Tensor
     own: Tensor
     length: Tensor
-    sides: Tensor
+    leans: Tensor
 
     @classmethod
     def of(cls, embedding: Tensor, speller: Speller, tokenizer: Tokenizer) -> Words:
@@ -83,19 +86,22 @@ class Words:
         often = torch.bincount(said, minlength=len(rows)).float().sqrt()[:, None]
         mean = (rows * often).sum(0) / often.sum()
         ends = [[tokenizer.encode(w, add_special_tokens=False).ids[0] for w in p] for p in SIDES]
-        apart = torch.stack([embedding[one] - embedding[other] for one, other in ends], 1)
-        sides = torch.linalg.qr(apart).Q
-        sides = sides * (sides * apart).sum(0).sign()
-        return cls(mean, rows - mean, (rows - mean).norm(dim=1).mean(), sides)
+        apart = [embedding[one] - embedding[other] for one, other in ends]
+        often_said = [tokenizer.encode(w, add_special_tokens=False).ids[0] for w in COPIES]
+        raw = torch.stack([*apart, *(embedding[one] - mean for one in often_said)], 1)
+        leans = torch.linalg.qr(raw).Q
+        leans = leans * (leans * raw).sum(0).sign()
+        return cls(mean, rows - mean, (rows - mean).norm(dim=1).mean(), leans)
 
     def split(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Image tokens ``(..., D)``: what they say beside the mean word, and where ``(..., 2)``."""
+        """Image tokens ``(..., D)``: what they say beside the mean word, and how they lean
+        ``(..., 7)``: two numbers for where they are, five for how often what they say is there."""
         off = tokens - self.mean
-        where = off @ self.sides
-        return off - where @ self.sides.T, where
+        lean = off @ self.leans
+        return off - lean @ self.leans.T, lean
 
     def aims(self, speller: Speller, rows: Tensor) -> Tensor:
         """The direction that says each text: unit vectors ``(len(rows), D)``."""
         own = self.own[speller.columns[rows].clamp(min=0)]
         said = (speller.weights[rows][..., None] * own).sum(-2)
-        return F.normalize(said - said @ self.sides @ self.sides.T, dim=-1)
+        return F.normalize(said - said @ self.leans @ self.leans.T, dim=-1)

@@ -23,7 +23,7 @@ Rng = np.random.Generator
 Field = npt.NDArray[np.float64]
 """``(H, W)`` or, in colour, ``(H, W, 3)`` of about 0..255."""
 Texture = Callable[[int, int, Rng], Field]
-BLANK, NOISE, REAL = 0.1, 0.08, 0.45
+BLANK, NOISE, REAL = 0.1, 0.06, 0.55
 """Shares of blank pages, noise and photographs (if there are any); the rest looks like these."""
 
 

@@ -42,14 +42,15 @@ class Lessons:
     named: Tensor
     pure: Tensor
 
-    def deal(self, batch: int, count: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
+    def deal(self, batch: int, count: int, share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """States ``(B, 65, Dv)``, ``count`` patches ``(B, T)`` of each that show one thing, left
-        ones first, and the text that they are to say ``(B,)``; ``share`` of the single drawings
-        are mixed with another."""
+        ones first, the text that they are to say ``(B,)``, and how often the picture shows it
+        ``(B,)`` or 0; ``share`` of the single drawings are mixed with another."""
         dealt = torch.multinomial(self.pictures.chance, batch, replacement=True)
         states, asked = self.pictures.states[dealt].float(), self.pictures.asked[dealt]
         states, asked = mixed(states, asked, self.head, self.named, self.pure, share)
-        rows = asked.gather(1, torch.multinomial((asked >= 0).float(), 1))
+        chosen = torch.multinomial((asked >= 0).float(), 1)
+        rows, copies = asked.gather(1, chosen), self.pictures.copies[dealt].gather(1, chosen)
         at = torch.multinomial((asked == rows).float(), count, replacement=True)
         at = at.gather(1, places()[at][..., 0].argsort(1))
-        return states, at, rows[:, 0]
+        return states, at, rows[:, 0], copies[:, 0]

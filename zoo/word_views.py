@@ -41,10 +41,12 @@ LARGE = 0.7
 @dataclass(frozen=True)
 class Pictures:
     """States ``(N, 65, Dv)`` bf16 of pictures, the class token's first, what each patch is to say
-    ``(N, 64)`` as a row of ``texts`` or -1, how often each picture is dealt ``(N,)``."""
+    ``(N, 64)`` as a row of ``texts`` or -1, how often its picture shows that ``(N, 64)`` or 0, and
+    how often each picture is dealt ``(N,)``."""
 
     states: Tensor
     asked: Tensor
+    copies: Tensor
     texts: tuple[str, ...]
     chance: Tensor
 
@@ -121,7 +123,8 @@ def singles(
         if start % (100 * BATCH) == 0:
             print(f"states: {start:,} of {len(items):,}", flush=True)
     chance = named_alike(items, sampler, share)
-    return Pictures(torch.cat(states), torch.cat(asked), texts, chance)
+    said = torch.cat(asked)
+    return Pictures(torch.cat(states), said, (said >= 0).long(), texts, chance)
 
 
 def named_alike(items: list[Item], sampler: Sampler, share: float) -> Tensor:
@@ -147,15 +150,18 @@ def scenes(tower: nn.Module, sampler: Sampler, count: int, seed: int) -> Picture
     """Pictures of several drawings, dealt equally often."""
     director, rng = Director(sampler), np.random.default_rng([seed, 1])
     states: list[Tensor] = []
+    copies: list[Tensor] = []
     texts: list[list[str]] = []
     for start in range(0, count, BATCH):
         part = compose_mosaics(director, min(BATCH, count - start), rng)
         states.append(states_of(tower, part.pixels))
+        copies.append(torch.where(part.owner >= 0, part.copies[part.owner.clamp(min=0)], 0))
         texts += scene_texts(part)
     known = tuple(dict.fromkeys(text for row in texts for text in row))
     place = {text: n for n, text in enumerate(known)}
     asked = torch.tensor([[place[text] for text in row] for row in texts])
-    return Pictures(torch.cat(states), asked, known, torch.full((count,), 1 / count))
+    alike = torch.full((count,), 1 / count)
+    return Pictures(torch.cat(states), asked, torch.cat(copies), known, alike)
 
 
 def nothings(
@@ -167,7 +173,8 @@ def nothings(
         made = [nothing(rng, snapshots)[0] for _ in range(min(BATCH, count - start))]
         states.append(states_of(tower, padded(made)))
     asked = torch.zeros(count, PATCHES, dtype=torch.long)
-    return Pictures(torch.cat(states), asked, (NOTHING,), torch.full((count,), 1 / count))
+    alike = torch.full((count,), 1 / count)
+    return Pictures(torch.cat(states), asked, torch.zeros_like(asked), (NOTHING,), alike)
 
 
 def glyphs(tower: nn.Module, typefaces: Typefaces, count: int, seed: int) -> Pictures:
@@ -184,7 +191,9 @@ def glyphs(tower: nn.Module, typefaces: Typefaces, count: int, seed: int) -> Pic
             asked.append(torch.where(own, number % len(names), -1))
         states.append(states_of(tower, padded(made)))
     texts = tuple(plain(name) for name in names)
-    return Pictures(torch.cat(states), torch.stack(asked), texts, torch.full((count,), 1 / count))
+    said = torch.stack(asked)
+    alike = torch.full((count,), 1 / count)
+    return Pictures(torch.cat(states), said, (said >= 0).long(), texts, alike)
 
 
 def padded(pictures: list[Image.Image]) -> Tensor:
@@ -212,6 +221,7 @@ def joined(one: Pictures, other: Pictures, share: float) -> Pictures:
     return Pictures(
         torch.cat([one.states, other.states]),
         torch.cat([one.asked, moved]),
+        torch.cat([one.copies, other.copies]),
         one.texts + other.texts,
         torch.cat([one.chance * (1 - share), other.chance * share]),
     )

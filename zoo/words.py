@@ -5,9 +5,10 @@ pays for 30 layers of the LM and speaks of five words. Here the LM's word embedd
 asked: image tokens, seen from the mean word, are to point at the pieces of the name that their
 patch shows (`zoo.spelling`), of all pieces that there are. In scenes each object's tokens are to
 say that object's name, and the page between them how many there are (`zoo.word_views`). Every token
-also says where it is: along left-right and top-bottom, two directions that are taken off before
-pieces are read. Two new layers of CLIP learn with the projector (`zoo.recall`). Stages 1 and 2
-start from what comes of it, and from here on CLIP is frozen.
+also says where it is, along left-right and top-bottom, and how many of what it shows are there, in
+directions that are taken off before pieces are read. Two new layers of CLIP learn with the
+projector (`zoo.recall`). Stages 1 and 2 start from what comes of it, and from here on CLIP is
+frozen.
 
 The mean word matters: SmolLM2's word embeddings are a common vector of length 2.2 plus a word's own
 of length 2.4. Of image tokens that are a word with noise (cosine .45) the untrained LM names 68% of
@@ -41,6 +42,7 @@ from zoo.clip_model import HEAD, NameHead
 from zoo.colours import SHAPES
 from zoo.deepen import MORE, WIDE
 from zoo.glyphs import ALSO_CALLED, GLYPHS, Typefaces
+from zoo.leaning import lean_on, sampled, targets
 from zoo.mosaic_losses import places
 from zoo.reading import Reader, nearness, openmoji_dev, share_read
 from zoo.recall import Recaller, all_patches, keep_embedding, remember
@@ -78,8 +80,8 @@ class WordsRecipe:
     """How much of the single drawings is neither emoji nor flag."""
     mixed: float = 0.5
     """Share of the single drawings that are mixed with another (`mixed`)."""
-    nothings: int = 4000
-    nothing_share: float = 0.06
+    nothings: int = 6000
+    nothing_share: float = 0.07
     """How much of what is dealt, scenes apart, is a picture of nothing."""
     glyphs: int = 10_000
     glyph_share: float = 0.08
@@ -97,6 +99,9 @@ class WordsRecipe:
     place: float = 0.5
     """How far towards left, right, top and bottom a token at the edge leans, in words' lengths."""
     place_weight: float = 4.0
+    copies: float = 0.5
+    """How far a thing's tokens lean towards how many of it there are, in words' lengths."""
+    copies_weight: float = 4.0
     keep_steps: int = 4000
     """How long CLIP's last layer learns to give its old embeddings."""
     seed: int = 21
@@ -124,11 +129,12 @@ def say_mean(projector: nn.Module, words: Words) -> None:
     last.bias.copy_(words.mean)
 
 
-def loss_of(tokens: Tensor, rows: Tensor, at: Tensor, scale: Tensor, words: Words,
+def loss_of(tokens: Tensor, rows: Tensor, copies: Tensor, at: Tensor, scale: Tensor, words: Words,
             speller: Speller, recipe: WordsRecipe) -> Tensor:  # fmt: skip
-    """Of image tokens ``(B, T, D)`` that lie ``at`` ``(B, T, 2)`` and are to say ``rows`` ``(B,)``:
-    the pieces of all of them among all pieces, each one's aim, size and place."""
-    said, where = words.split(tokens)
+    """Of image tokens ``(B, T, D)`` that lie ``at`` ``(B, T, 2)`` and are to say ``rows`` ``(B,)``,
+    which are there ``copies`` ``(B,)`` times: the pieces of all of them among all pieces, each
+    one's aim, size, place and number."""
+    said, lean = words.split(tokens)
     units = F.normalize(said, dim=-1)
     with quick():
         cosines = units.mean(1) @ F.normalize(words.own, dim=-1).T
@@ -137,9 +143,11 @@ def loss_of(tokens: Tensor, rows: Tensor, at: Tensor, scale: Tensor, words: Word
     named = -(asked * speller.weights[rows]).sum(-1).mean()
     missed = 1 - (units * words.aims(speller, rows)[:, None]).sum(-1).mean()
     size = (said.norm(dim=-1) / words.length).log().pow(2).mean()
-    place = (where / words.length + recipe.place * at).pow(2).mean()
+    lean = lean / words.length
+    off = (lean - targets(at, copies[:, None], recipe.place, recipe.copies)).pow(2)
     loss: Tensor = named + recipe.aim_weight * missed + recipe.size_weight * size
-    return loss + recipe.place_weight * place
+    loss = loss + recipe.place_weight * off[..., :2].mean()
+    return loss + recipe.copies_weight * off[..., 2:].sum(-1).mean()
 
 
 def paces(recaller: Recaller, recipe: WordsRecipe) -> list[dict[str, Any]]:
@@ -167,10 +175,10 @@ def fit(recaller: Recaller, lessons: Lessons, speller: Speller, words: Words, re
         cosine = 0.5 + 0.5 * math.cos(math.pi * step / recipe.steps)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * min(1.0, (step + 1) / 50) * cosine
-        states, at, rows = lessons.deal(recipe.batch, recipe.tokens, recipe.mixed)
+        states, at, rows, copies = lessons.deal(recipe.batch, recipe.tokens, recipe.mixed)
         with quick():
             tokens = recaller(states, at)
-        loss = loss_of(tokens.float(), rows, grid[at], scale, words, speller, recipe)
+        loss = loss_of(tokens.float(), rows, copies, grid[at], scale, words, speller, recipe)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -235,9 +243,11 @@ def build(work: Path, composed: Path, out: Path, recipe: WordsRecipe | None = No
     rows = keyed(head, reader.names, pictures.texts)
     said = [plain(called(head.names[row])) for row in rows]
     aims = words.aims(speller, speller.rows(said))
-    remember(recaller, head, rows, pictures.states, aims)
+    some = sampled(pictures, recipe.place, recipe.copies)
+    remember(recaller, head, rows, pictures.states, aims, some.directions())
     say_mean(recaller.projector, words)
     settle(recaller, pictures.states, words)
+    lean_on(recaller, some, words)
     look(recaller)
     fit(recaller.requires_grad_(True), lessons, speller, words, recipe, look)
     keep_clip(tower, work, pictures.states, recipe.keep_steps)

@@ -20,6 +20,7 @@ from zoo.clip_data import Item, Sampler, is_emoji, keeps_colours
 from zoo.clip_model import NameHead
 from zoo.deck import Deck
 from zoo.deepen import MORE, deepen
+from zoo.leaning import lean_on, sampled
 from zoo.mosaic_losses import places
 from zoo.mosaics import Director, compose_mosaics
 from zoo.naming import name_example, restyled
@@ -32,7 +33,7 @@ from zoo.recall import (
     looked_up,
     remember,
 )
-from zoo.spelling import Speller, Words
+from zoo.spelling import COPIES, Speller, Words
 from zoo.word_lessons import Lessons, mixed
 from zoo.word_views import (
     Pictures,
@@ -41,12 +42,13 @@ from zoo.word_views import (
     nothings,
     page_words,
     scene_texts,
+    scenes,
     words_of,
 )
 from zoo.words import WordsRecipe, fit
 
 NAMES = ("red apple", "green apple", "old clock", "cat", "cat face", "sail boat")
-SIDES = ("left", "right", "top", "bottom")
+SIDES = ("left", "right", "top", "bottom", *(word.strip() for word in COPIES))
 AIMS = F.normalize(torch.randn(len(NAMES), 24, generator=torch.Generator().manual_seed(9)), dim=1)
 RECIPE = WordsRecipe(steps=800, batch=24, tokens=6)
 
@@ -111,28 +113,35 @@ def test_image_tokens_come_to_say_the_name_and_where_they_are() -> None:
     torch.manual_seed(0)
     texts = tuple(dict.fromkeys(words_of(item) for item in items()))
     speller = Speller.of(texts, tokenizer())
-    embedding = torch.randn(14, 24) + 2 * torch.randn(24)
+    embedding = torch.randn(19, 24) + 2 * torch.randn(24)
     words = Words.of(embedding, speller, tokenizer())
     shown = torch.randn(len(NAMES), 1, 16)
     seen = shown.repeat(8, 65, 1) + 0.1 * torch.randn(48, 65, 16)
     seen[:, 1:, :2] = places()  # CLIP's position embedding
+    many = torch.arange(48) % 5 + 1
+    seen[:, 1:, 2:7] = 2.0 * F.one_hot(many - 1)[:, None]  # CLIP knows how many there are
     asked = torch.arange(len(NAMES)).repeat(8)[:, None].expand(-1, 64)
-    pictures = Pictures(seen.to(torch.bfloat16), asked, texts, torch.full((48,), 1 / 48))
+    copies = many[:, None].expand(-1, 64)
+    pictures = Pictures(seen.to(torch.bfloat16), asked, copies, texts, torch.full((48,), 1 / 48))
     recaller, rows = recaller_of(deepen(tiny_clip(), 80)), speller.rows(texts)
     lessons = Lessons(pictures.in_rows_of(speller), head_of(shown[:, 0]), rows, NONE)
     aims = words.aims(speller, rows)
-    remember(recaller, head_of(shown[:, 0]), list(range(len(NAMES))), pictures.states, aims)
+    some = sampled(pictures, RECIPE.place, RECIPE.copies)
+    head, named = head_of(shown[:, 0]), list(range(len(NAMES)))
+    remember(recaller, head, named, pictures.states, aims, some.directions())
+    lean_on(recaller, some, words)
     fit(recaller, lessons, speller, words, RECIPE)
     states = pictures.states.float()
     with torch.no_grad():
         tokens = recaller(states, all_patches(states))
-    said, where = words.split(tokens)
+    said, lean = words.split(tokens)
     assert said.norm(dim=-1).mean().item() == pytest.approx(words.length.item(), rel=0.05)
     cosines = F.normalize(said, dim=-1) @ F.normalize(words.own, dim=-1).T
     first = cosines.argmax(-1)[:, places()[:, 0] < -0.5]
     assert (first == speller.columns[rows, 0].repeat(8)[:, None]).float().mean().item() > 0.9
-    leaning = torch.corrcoef(torch.stack([where[0, :, 0], places()[:, 0]]))[0, 1]
+    leaning = torch.corrcoef(torch.stack([lean[0, :, 0], places()[:, 0]]))[0, 1]
     assert leaning.item() < -0.7  # towards "left" at the left
+    assert (lean[..., 2:].mean(1).argmax(1) + 1 == many).float().mean().item() > 0.9
     reader = Reader(list(texts), embedding, tokenizer())
     assert share_read(reader, tokens, list(texts) * 8) > 0.95
     assert nearness(reader, tokens, list(texts) * 8) > 0.7
@@ -192,7 +201,7 @@ def test_a_memory_has_a_key_and_a_code_for_each_name() -> None:
     shown = F.layer_norm(torch.randn(len(NAMES), 16), (16,))
     recaller = recaller_of(deepen(tiny_clip(), 80))
     states = shown[torch.arange(48) % len(NAMES)][:, None].expand(-1, 65, -1)
-    remember(recaller, head_of(shown), list(range(len(NAMES))), states, AIMS)
+    remember(recaller, head_of(shown), list(range(len(NAMES))), states, AIMS, torch.zeros(16, 0))
     patches = attended(recaller.first, states[:6], all_patches(states[:6]) + 1)[:, 0]
     for layer in (recaller.first, recaller.second):
         units = layer.mlp.fc1(layer.layer_norm2(patches))[:, : len(NAMES)]
@@ -207,7 +216,7 @@ def test_the_memory_is_what_the_layers_are() -> None:
     recaller = recaller_of(deep)
     shown = F.layer_norm(torch.randn(len(NAMES), 16), (16,))
     states = shown[torch.arange(48) % len(NAMES)][:, None] + 0.3 * torch.randn(48, 65, 16)
-    remember(recaller, head_of(shown), list(range(len(NAMES))), states, AIMS)
+    remember(recaller, head_of(shown), list(range(len(NAMES))), states, AIMS, torch.zeros(16, 0))
     with torch.no_grad():
         inner = states[:4]
         for layer in deep.vision_model.encoder.layers[-MORE - 1 : -1]:
@@ -223,7 +232,7 @@ def test_patches_that_show_the_same_are_brought_together() -> None:
     recaller = recaller_of(deepen(tiny_clip(), 80))
     half = (torch.arange(65) > 32).long()
     states = (shown[half] + 0.4 * torch.randn(32, 65, 16)).contiguous()
-    remember(recaller, head_of(shown), [0, 1], states, AIMS[:2])
+    remember(recaller, head_of(shown), [0, 1], states, AIMS[:2], torch.zeros(16, 0))
     patches = attended(recaller.first, states, all_patches(states) + 1)
     clean = F.cosine_similarity(patches, shown[half[1:]], dim=-1).mean()
     assert clean > F.cosine_similarity(states[:, 1:], shown[half[1:]], dim=-1).mean()
@@ -276,8 +285,8 @@ def test_small_drawings_are_asked_where_they_are() -> None:
 def test_what_scenes_teach_is_dealt_as_often_as_told() -> None:
     def pictures(count: int, text: str) -> Pictures:
         states = torch.full((count, 65, 4), float(count), dtype=torch.bfloat16)
-        return Pictures(states, torch.zeros(count, 64, dtype=torch.long), (text,),
-                        torch.full((count,), 1 / count))  # fmt: skip
+        said = torch.zeros(count, 64, dtype=torch.long)
+        return Pictures(states, said, said + 1, (text,), torch.full((count,), 1 / count))
 
     both = joined(pictures(4, "cat"), pictures(6, "sail boat"), 0.25)
     assert both.chance[4:].sum().item() == pytest.approx(0.25)
@@ -293,6 +302,22 @@ def test_patches_say_their_own_object_or_the_page(tmp_path: Path) -> None:
                 assert text == page_words(int(count))
             else:
                 assert text == words_of(made.items[one])
+
+
+def test_things_know_how_many_of_them_there_are(tmp_path: Path) -> None:
+    tiny_gallery.build(tmp_path)
+    sampler = Sampler(tmp_path)
+    made = compose_mosaics(Director(sampler), 40, np.random.default_rng(6))
+    ends = made.counts.cumsum(0).tolist()
+    for start, end in zip([0, *ends], ends, strict=False):
+        called = [made.items[n].concept for n in range(start, end)]
+        if len({made.items[n].ink for n in range(start, end)}) == 1:
+            assert made.copies[start:end].tolist() == [called.count(one) for one in called]
+    assert made.copies.max() >= 3
+    seen = scenes(sized_clip(128, 16).vision_model, sampler, 10, 6)
+    assert seen.copies.shape == seen.asked.shape
+    pages = torch.tensor(["background" in text for text in seen.texts])
+    assert torch.equal(seen.copies == 0, pages[seen.asked])
 
 
 def test_each_patch_of_a_scene_belongs_to_what_covers_it(tmp_path: Path) -> None:
