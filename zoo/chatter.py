@@ -135,11 +135,14 @@ THINGS, OWN = 300, 900
 SEED = 31
 
 
-def build(work: Path, things: int = THINGS, own: int = OWN, seed: int = SEED) -> None:
-    """Write ``chatter.json``, pairs of prompt and answer, unless it exists."""
-    path = work / "chatter.json"
+def build(
+    work: Path, things: int = THINGS, own: int = OWN, seed: int = SEED, out: Path | None = None
+) -> None:
+    """Write pairs of prompt and answer to ``out`` (``WORK/chatter.json``) unless it exists."""
+    path = out or work / "chatter.json"
     if path.is_file():
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     talker = Talker(work / "base", seed)
     asked = prompts(Deck.open(work), things, seed) + talker.prompts(own)
     pairs = [(a, b) for a, b in zip(asked, talker.answers(asked), strict=True) if len(b) > 10]

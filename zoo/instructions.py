@@ -239,14 +239,19 @@ def examples(
 
 
 def build(work: Path, plan: InstructionPlan | None = None, out: Path | None = None) -> None:
-    """Write ``chat.json`` and ``images`` to ``out`` (``WORK/stage2``) unless they exist."""
+    """Write ``chat.json`` and ``images`` to ``out`` (``WORK/stage2``) unless they exist.
+
+    The base LM's talk, if the plan has any, is that of ``chatter.json`` beside ``out``.
+    """
     out = out or work / "stage2"
     if (out / "chat.json").is_file():
         return
-    chatter = [(ask, answer) for ask, answer in json.loads((work / "chatter.json").read_text())]
+    plan = plan or InstructionPlan()
+    told = json.loads((out.parent / "chatter.json").read_text()) if plan.chatter else []
+    chatter = [(ask, answer) for ask, answer in told]
     packages = work / "packages"
     typefaces, snapshots = Typefaces.fetched(packages), Snapshots.fetched(packages)
-    made = examples(Deck.open(work), plan or InstructionPlan(), chatter, typefaces, snapshots)
+    made = examples(Deck.open(work), plan, chatter, typefaces, snapshots)
     print(write(made, out), dict(Counter(e.kind for e in made)))
 
 

@@ -28,9 +28,9 @@ class Budget:
 
     clip_minutes: float = 118.0
     """On single drawings."""
-    scene_minutes: float = 127.0
-    """Then on drawings and scenes, with a schedule of their own; the committed version had three,
-    of 39, 43 and, at 128 pixels, 45 minutes (`zoo.clip_train --anew`)."""
+    scene_minutes: float = 172.0
+    """Then on drawings and scenes, with a schedule of their own; the committed version had four,
+    of 39, 43 and, at 128 pixels, 45 and 45 minutes (`zoo.clip_train --anew`)."""
     pretrain_steps: int = 12
     """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
     finetune_steps: int = 6000
@@ -40,9 +40,10 @@ class Budget:
     """Of each later round; 0 means as many as `zoo.rounds` says."""
     pretrain_batch: int = 32
     pretrain_rate: float = 5e-6
-    chatter: tuple[str, ...] = ()
+    talk: tuple[int, int] = (0, 0)
+    """Prompts of each round of stage 2; none means as many as `zoo.rounds` says."""
     words: tuple[str, ...] = ()
-    """More words for `zoo.chatter` and `zoo.words`."""
+    """More words for `zoo.words`."""
 
     def pretrain_options(self) -> list[str]:
         """Stage 1's."""
@@ -53,11 +54,10 @@ class Budget:
     def rounds(self) -> tuple[Round, ...]:
         """Stage 2's."""
         first, *later = ROUNDS
-        steps = self.later_steps
-        return (
-            replace(first, records="", steps=self.finetune_steps),
-            *(replace(one, steps=steps or one.steps) for one in later),
-        )
+        first = replace(first, records="", steps=self.finetune_steps)
+        later = [replace(one, steps=self.later_steps or one.steps) for one in later]
+        talk = self.talk if any(self.talk) else None
+        return tuple(replace(one, talk=talk or one.talk) for one in (first, *later))
 
 
 SETTABLE = ("clip_minutes", "scene_minutes", "pretrain_steps", "finetune_steps")
@@ -67,7 +67,7 @@ TRIAL = Budget(
     pretrain_steps=2,
     finetune_steps=2,
     later_steps=2,
-    chatter=("--things", "4", "--own", "4"),
+    talk=(4, 4),
     words=("--steps", "20", "--views", "1", "--scenes", "500", "--keep-steps", "20"),
 )
 """Learns nothing; of a quarter of an hour most goes into drawings and records, which are whole."""
@@ -152,7 +152,6 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
         Step("scenes", clip / "model.safetensors", _module("zoo.clip_train", *place, *scenes)),
         Step("deepen", deep / "model.safetensors", _module("zoo.deepen", *place)),
         Step("base", base / "config.json", lambda: write_base(base)),
-        Step("chatter", work / "chatter.json", _module("zoo.chatter", *place, *budget.chatter)),
         Step("captions", work / "stage1" / "chat.json", _module("zoo.captions", *place)),
         Step(
             "compose",

@@ -47,7 +47,10 @@ def test_a_round_goes_on_where_the_one_before_ended(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    rounds = (Round("one", "", 2, 1e-2, 1e-2), Round("two", "", 1, 1e-12, 1e-12))
+    rounds = tuple(
+        Round(name, "chatter=0", (0, 0), steps, rate, rate)
+        for name, steps, rate in (("one", 2, 1e-2), ("two", 1, 1e-12))
+    )
     first, second = (Place(tmp_path, one.name) for one in rounds)
     records(first)
     records(second)

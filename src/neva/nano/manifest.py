@@ -17,7 +17,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 FILE = "manifest.json"
 TENSORS = ("vision_tower.safetensors", "projector.safetensors", "adapter.safetensors")
 SMALL = "checkpoint"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
