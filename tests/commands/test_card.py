@@ -145,9 +145,9 @@ def test_the_default_models_notes_are_whole_and_true_to_the_sources() -> None:
     for title, fields in SUBCARDS.items():
         assert set(notes.fields[title]) == set(fields)
     told = {one["name"]: one for one in notes.sources}
-    for group in [one for one in notes.sources if one["name"].startswith("@fontsource/: ")]:
-        families = group["name"].removeprefix("@fontsource/: ").split(", ")
-        told |= {f"@fontsource/{family}": group for family in families}
+    for group in [one for one in notes.sources if ": " in one["name"]]:
+        scope, members = group["name"].split(": ")
+        told |= {scope + member: group for member in members.split(", ")}
     for source in SOURCES:
         mine = told[source.name]
         assert (mine["version"], mine["licence"], mine["artist"]) == (
