@@ -13,13 +13,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
 from neva.model.adapter import ADAPTER
+from neva.model.arrays import as_tensor
 from neva.nano.assemble import read_parts
 from neva.nano.manifest import WEIGHTS, read_manifest
 
@@ -45,11 +44,7 @@ def shape(parts: dict[str, Tensor], scale: float) -> LoraConfig:
 def build(out: Path, weights: Path = WEIGHTS) -> LoraConfig:
     """Write the peft directory ``out``."""
     stored = read_parts(weights)
-    parts = {
-        name: torch.from_numpy(stored[name].astype(np.float32))
-        for name in stored
-        if name.endswith((".lora_A", ".lora_B"))
-    }
+    parts = {name: as_tensor(stored[name]) for name in stored if ".lora_" in name}
     config = shape(parts, read_manifest(weights).scale)
     out.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(out))

@@ -275,6 +275,7 @@ def train_jobs(packages: dict[str, Path], names: EmojiNames) -> Iterator[tuple[D
     for item in training_sets():
         package = packages[item.set_name]
         if item.kind == "shaded":
+            yield from shaded_jobs(item, package, names)
             continue
         if item.kind == "line":
             yield from line_jobs(item, package, names, coloured[COLOURED[item.set_name]])
@@ -283,9 +284,6 @@ def train_jobs(packages: dict[str, Path], names: EmojiNames) -> Iterator[tuple[D
         coloured[item.set_name] = {d.codepoint: svg for d, svg in jobs if d.codepoint}
         yield from jobs
     yield from flag_jobs(packages["flag-icons"], names)
-    for item in training_sets():
-        if item.kind == "shaded":
-            yield from shaded_jobs(item, packages[item.set_name], names)
 
 
 def write(jobs: Iterable[tuple[Drawing, Art]], folder: Path, processes: int = 2) -> int:

@@ -13,8 +13,8 @@ as a Hopfield network makes it (Ramsauer et al. 2021):
 
 Codes leave alone what else a patch is to tell, its place and how many there are of what it shows
 (`zoo.leaning`), which would drown as well. All of it then learns with the projector. The second
-layer's attention stays silent. At the end
-CLIP's last layer learns to give the embeddings that it gave before.
+layer's attention stays silent. At the end CLIP's last layer learns to give the embeddings that it
+gave before.
 """
 
 from __future__ import annotations

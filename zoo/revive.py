@@ -16,13 +16,13 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.progress import track
 from safetensors.torch import load_file
 from torch import Tensor
 
+from neva.model.arrays import as_tensor
 from neva.nano.assemble import read_parts
 from neva.nano.manifest import WEIGHTS
 from zoo.clip_data import Mix
@@ -121,7 +121,7 @@ def build(work: Path, steps: int = 80) -> None:
     shutil.copy(KEPT / "tokenizer.json", folder)
     parts, prefix = read_parts(WEIGHTS), "vision_tower."
     tower = {
-        name.removeprefix(prefix): torch.from_numpy(parts[name].astype(np.float32))
+        name.removeprefix(prefix): as_tensor(parts[name]).float()
         for name in parts
         if name.startswith(prefix)
     }

@@ -38,7 +38,7 @@ class Round:
     records: str
     talk: tuple[int, int]
     """Prompts about things and of the base LM's own (`zoo.chatter`), new ones in each round: the
-    same thousand told three times cost version 11 .4 nats a token."""
+    same thousand told three times cost .4 nats a token (zoo/README.md, version 12)."""
     steps: int
     rate: float
     projector_rate: float
@@ -82,7 +82,8 @@ ROUNDS = (
         projector_rate=1e-6,
     ),
 )
-"""What the committed version had last; a fresh adapter needs far more of the first."""
+"""What the committed version had last, but that its first two shared the thousand answers of the
+version before. A fresh adapter needs far more of the first."""
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,11 @@ def singles(
     return Pictures(torch.cat(states), said, (said >= 0).long(), texts, chance)
 
 
+def alike(count: int) -> Tensor:
+    """Each of ``count`` pictures is dealt equally often, ``(count,)``."""
+    return torch.full((count,), 1 / count)
+
+
 def named_alike(items: list[Item], sampler: Sampler, share: float) -> Tensor:
     """How often each item is dealt, ``(N,)``; sums to one."""
     drawings = sampler.gallery.drawings
@@ -160,8 +165,7 @@ def scenes(tower: nn.Module, sampler: Sampler, count: int, seed: int) -> Picture
     known = tuple(dict.fromkeys(text for row in texts for text in row))
     place = {text: n for n, text in enumerate(known)}
     asked = torch.tensor([[place[text] for text in row] for row in texts])
-    alike = torch.full((count,), 1 / count)
-    return Pictures(torch.cat(states), asked, torch.cat(copies), known, alike)
+    return Pictures(torch.cat(states), asked, torch.cat(copies), known, alike(count))
 
 
 def nothings(
@@ -173,8 +177,7 @@ def nothings(
         made = [nothing(rng, snapshots)[0] for _ in range(min(BATCH, count - start))]
         states.append(states_of(tower, padded(made)))
     asked = torch.zeros(count, PATCHES, dtype=torch.long)
-    alike = torch.full((count,), 1 / count)
-    return Pictures(torch.cat(states), asked, torch.zeros_like(asked), (NOTHING,), alike)
+    return Pictures(torch.cat(states), asked, torch.zeros_like(asked), (NOTHING,), alike(count))
 
 
 def glyphs(tower: nn.Module, typefaces: Typefaces, count: int, seed: int) -> Pictures:
@@ -192,8 +195,7 @@ def glyphs(tower: nn.Module, typefaces: Typefaces, count: int, seed: int) -> Pic
         states.append(states_of(tower, padded(made)))
     texts = tuple(plain(name) for name in names)
     said = torch.stack(asked)
-    alike = torch.full((count,), 1 / count)
-    return Pictures(torch.cat(states), said, (said >= 0).long(), texts, alike)
+    return Pictures(torch.cat(states), said, (said >= 0).long(), texts, alike(count))
 
 
 def padded(pictures: list[Image.Image]) -> Tensor:

@@ -1,29 +1,25 @@
-"""The projector that knows words, names as records, the base LM's own chatter."""
+"""The projector that knows words, CLIP's memory of names, and names as records."""
 
 import copy
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_gallery
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
-from zoo.augment import frame, greatest, redrawn
-from zoo.chatter import OPENERS, SHORT_PROMPT, Talker, cut, prompts
-from zoo.clip_data import Item, Sampler, is_emoji, keeps_colours
+from zoo.clip_data import Item, Sampler
 from zoo.clip_model import NameHead
 from zoo.deck import Deck
 from zoo.deepen import MORE, deepen
 from zoo.leaning import lean_on, sampled
 from zoo.mosaic_losses import places
 from zoo.mosaics import Director, compose_mosaics
-from zoo.naming import name_example, restyled
+from zoo.naming import name_example
 from zoo.reading import Reader, nearness, share_read
 from zoo.recall import (
     Recaller,
@@ -320,62 +316,6 @@ def test_things_know_how_many_of_them_there_are(tmp_path: Path) -> None:
     assert torch.equal(seen.copies == 0, pages[seen.asked])
 
 
-def test_each_patch_of_a_scene_belongs_to_what_covers_it(tmp_path: Path) -> None:
-    tiny_gallery.build(tmp_path)
-    director = Director(Sampler(tmp_path))
-    made = compose_mosaics(director, 12, np.random.default_rng(3))
-    again = compose_mosaics(director, 12, np.random.default_rng(3))
-    assert torch.equal(made.pixels, again.pixels) and torch.equal(made.owner, again.owner)
-    assert len(made.items) == int(made.counts.sum())
-    start = 0
-    for owner, count in zip(made.owner, made.counts.tolist(), strict=True):
-        assert set(owner.tolist()) <= {-1, *range(start, start + count)}
-        start += count
-
-
-def test_another_hand_keeps_the_outline_and_spares_flags(tmp_path: Path) -> None:
-    pixels = np.zeros((40, 40, 4), np.uint8)
-    pixels[10:30, 10:30] = (200, 30, 30, 255)
-    moved = restyled(Image.fromarray(pixels, "RGBA"), np.random.default_rng(0))
-    assert np.array_equal(np.asarray(moved)[..., 3], pixels[..., 3])
-    assert not np.array_equal(np.asarray(moved)[..., :3], pixels[..., :3])
-    apple = SimpleNamespace(concept="red apple", group="food-drink")
-    cat = SimpleNamespace(concept="cat", group="animals-nature")
-    assert [keeps_colours(d) for d in (apple, cat)] == [True, False]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("wide", [3, 5, 7, 9, 11])
-def test_the_greatest_in_a_window_is_max_pooling(wide: int) -> None:
-    x = torch.randn(2, 4, 20, 33)
-    assert torch.equal(greatest(x, wide), F.max_pool2d(x, wide, 1, wide // 2))
-    within = F.max_pool2d(F.pad(x, (wide // 2,) * 4), wide, 1)
-    assert torch.equal(greatest(x, wide, beyond=0.0), within)
-
-
-def test_a_frame_darkens_the_rim_and_keeps_the_colours_within() -> None:
-    flag = torch.zeros(2, 4, 128, 128)
-    flag[:, 0], flag[:, 3] = 0.8, 1.0  # red to the picture's edge: beyond it is nothing
-    made = frame(flag, np.random.default_rng(0))
-    assert torch.equal(made[:, 3], flag[:, 3])
-    assert made[:, :3, 0].max() < 0.2 and made[:, :3, :, 0].max() < 0.2
-    assert (made[:, :3, 40:50, 40:50] - flag[:, :3, 40:50, 40:50]).abs().max() < 0.3
-    item = Item("art", 0, "flag: Chad", "", framed=True)
-    assert torch.equal(redrawn([item, replace(item, framed=False)], flag.clone(),
-                               np.random.default_rng(0))[1], flag[1])  # fmt: skip
-
-
-def test_an_icon_that_is_named_as_an_emoji_is_one_more_drawing_of_it(tmp_path: Path) -> None:
-    tiny_gallery.build(tmp_path)
-    sampler = Sampler(tmp_path)
-    known = {d.concept for d in sampler.gallery.drawings if d.kind in ("emoji", "flag")}
-    rows = [row for held in sampler.by_concept.values() for row in held]
-    assert {sampler.gallery.drawings[row].concept for row in rows} >= known
-    cat = next(d for d in sampler.gallery.drawings if d.kind == "emoji" and d.codepoint)
-    assert is_emoji(replace(cat, kind="icon"))
-    assert not is_emoji(replace(cat, kind="mono"))
-    assert not is_emoji(replace(cat, kind="icon", codepoint=""))
-
-
 def test_names_are_asked_alone(tmp_path: Path) -> None:
     tiny_gallery.build(tmp_path)
     deck = Deck.open(tmp_path)
@@ -383,37 +323,3 @@ def test_names_are_asked_alone(tmp_path: Path) -> None:
     assert all(len(one.turns) == 1 and one.picture is not None for one in made)
     told = [name_example(deck, 0, np.random.default_rng(n)).turns[0][1] for n in range(20)]
     assert told.count(deck.drawing(0).concept) > 14  # else its keywords
-
-
-def test_chatter_ends_with_a_sentence(tmp_path: Path) -> None:
-    assert cut("One. Two thr", whole=False) == "One."
-    assert cut(" One, two ", whole=True) == "One, two"
-    tiny_gallery.build(tmp_path)
-    deck = Deck.open(tmp_path)
-    asked = prompts(deck, 4, 0)
-    assert asked == prompts(deck, 4, 0) and len(set(asked)) == len(asked)
-    assert asked[0].startswith("What is a")
-
-
-def test_prompts_of_the_base_lm_are_short_and_whole() -> None:
-    kept = ["How do I boil an egg?", "Write a short poem about rain."]
-    left = ["Write a short summary of the following text: it rained.", "What?", "how do\nI go?"]
-    assert [bool(SHORT_PROMPT.fullmatch(text)) for text in [*kept, *left]] == [True] * 2 + [
-        False
-    ] * 3
-    assert all(opener[0].isupper() for opener in OPENERS)
-
-
-def test_the_base_lm_talks_to_itself() -> None:
-    """What `Talker` makes of sampled tokens, with a sampler that reads from a list."""
-    talker = Talker.__new__(Talker)
-    talker._sample = lambda texts, most, temperature=1.0: [  # type: ignore[method-assign]
-        (f"best way to sleep {len(text)}?" if n % 2 else "way\n1. to", n % 4 < 3)
-        for n, text in enumerate(texts)
-    ]
-    made = talker.prompts(5)
-    assert len(set(made)) == 5 and all(SHORT_PROMPT.fullmatch(text) for text in made)
-    assert talker.answers(["a", "b"]) == ["way\n1. to", f"best way to sleep {len(FRAMED) + 1}?"]
-
-
-FRAMED = "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"

@@ -34,9 +34,8 @@ from neva.nano.narrow import narrowed
 
 Array = NDArray[Any]
 NAME = "neva-nano"
-TOLERANCE = (
-    2.0**-6
-)  # of the largest weight: eight bits round by 2**-8 of it, training merges in bfloat16
+TOLERANCE = 2.0**-6
+"""Of the largest weight: eight bits round by 2**-8 of it, and training merges in bfloat16."""
 
 
 def pack(
