@@ -17,11 +17,16 @@ from torch import Tensor
 from zoo.clip_data import Item, Sampler
 from zoo.colours import COLOURS
 from zoo.drawings import SIZE
+from zoo.relief import lit
 
 FLAT = (0.7, 1.05)
 """Artists give flags different proportions."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+LIT = 0.4
+"""Share of the drawings by another hand that are made things under a lamp (`zoo.relief`)."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,11 @@ def greatest(x: Tensor, wide: int, beyond: float = -math.inf) -> Tensor:
 
 def redrawn(items: list[Item], rgba: Tensor, rng: np.random.Generator) -> Tensor:
     """Drawings ``(N, 4, 128, 128)`` by another hand where the items say so; changed in place."""
+    styled = np.array([n for n, item in enumerate(items) if item.style], dtype=int)
+    bodily = rng.random(len(styled)) < LIT
     for rows, change in (
-        ([n for n, item in enumerate(items) if item.style], style),
+        (styled[~bodily].tolist(), style),
+        (styled[bodily].tolist(), lit),
         ([n for n, item in enumerate(items) if item.framed], frame),
     ):
         if rows:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from zoo import vqa
 from zoo.colours import COLOURS, SHAPES, Shape, draw_shape, shade
-from zoo.drawings import SIZE, Drawing, Gallery
+from zoo.drawings import GLYPH, SIZE, Drawing, Gallery
 from zoo.names import says_colour
 
 OWN_SHAPES = 6000
@@ -126,7 +126,7 @@ class Sampler:
 
     def _place(self, row: int, drawing: Drawing) -> None:
         """An icon that is named as an emoji is one more artist's drawing of it."""
-        if drawing.codepoint or drawing.kind in ("emoji", "flag"):
+        if drawing.codepoint or drawing.kind in ("emoji", "flag", GLYPH):
             self.by_concept[drawing.concept].append(row)
         if drawing.kind == "icon":
             self.icons.append(row)

@@ -123,6 +123,10 @@ class Run:
 
     def _load(self) -> None:
         state = torch.load(self.folder / "resume.pt", weights_only=True)
+        rows = rows_of(list(self.targets.number), state["concepts"])
+        for part in ("student", "average"):
+            state[part]["names"] = carried(rows, state[part]["names"], self.targets.prototypes)
+        carry_moments(rows, self.student.names, self.optimisers[1], state["optimisers"][1])
         self.student.load_state_dict(state["student"])
         self.average = state["average"]
         if "schedule" in state:
@@ -143,6 +147,7 @@ class Run:
             "student": self.student.state_dict(),
             "heads": self.heads.state_dict(),
             "average": self.average,
+            "concepts": list(self.targets.number),
             "optimisers": [o.state_dict() for o in self.optimisers],
             "step": self.step,
             "samples": self.samples,
@@ -257,6 +262,28 @@ class Run:
                          final.patch_norm, final.patch_names)  # fmt: skip
         save(final.clip, self.tokenizer, folder)
         names.write(folder / HEAD)
+
+
+def rows_of(concepts: list[str], before: list[str]) -> Tensor:
+    """Of each concept the row that it had ``before``, or -1: ``(K,)``."""
+    place = {concept: row for row, concept in enumerate(before)}
+    return torch.tensor([place.get(concept, -1) for concept in concepts])
+
+
+def carried(rows: Tensor, before: Tensor, fresh: Tensor) -> Tensor:
+    """The names' vectors of a checkpoint, `rows_of` them; new ones are ``fresh``: ``(K, E)``."""
+    return torch.where((rows >= 0)[:, None], before[rows.clamp(min=0)], fresh)
+
+
+def carry_moments(
+    rows: Tensor, names: Tensor, optimiser: torch.optim.Optimizer, saved: dict[str, Any]
+) -> None:
+    """The same for what an optimiser remembers of the names; of new ones nothing. In place."""
+    order = [id(p) for group in optimiser.param_groups for p in group["params"]]
+    held = saved["state"].get(order.index(id(names)), {})
+    for moment in ("exp_avg", "exp_avg_sq"):
+        if moment in held:
+            held[moment] = carried(rows, held[moment], torch.zeros_like(names))
 
 
 def _fits(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> bool:

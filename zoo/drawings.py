@@ -24,6 +24,9 @@ import numpy.typing as npt
 import resvg_py
 from PIL import Image
 
+from zoo.clipart import chosen
+from zoo.coins import coins
+from zoo.glyphs import ALSO_CALLED, Typefaces
 from zoo.lines import COLOURED, colour_in, glyphs
 from zoo.names import EmojiNames, bare_codepoint, is_skin_tone, words_of
 from zoo.sources import Source, fetch_all, source, training_sets
@@ -35,9 +38,14 @@ GRID = SIZE // PATCH
 MARGIN = 1.06
 Pixels = npt.NDArray[np.uint8]
 FONTS = ("noto-emoji",)
-Art = str | tuple[str, str] | Path
-"""A drawing's SVG text; for a coloured-in one, that of its lines and of what lends its colours; or
-the file of a picture."""
+LARGEST = 512
+"""Pixels of a picture's longer side, before it is cropped."""
+Art = str | tuple[str, str] | Path | Image.Image
+"""A drawing's SVG text; for a coloured-in one, that of its lines and of what lends its colours; the
+file of a picture; or a picture."""
+GLYPH, GLYPH_TIMES = "glyph", 40
+"""Kind of what is drawn with typefaces (`zoo.glyphs`), and how often each name is."""
+COINS = 160
 OLDER_NAMES = (*COLOURED, "streamline-emojis")
 """Sets that bear emoji's names of some years ago (`zoo.names.EmojiNames.find_older`)."""
 
@@ -91,8 +99,12 @@ def render(art: Art) -> Pixels | None:
     """A drawing's pixels, or None when it is empty or there is nothing to colour in."""
     if isinstance(art, str):
         return render_svg(art)
+    if isinstance(art, Image.Image):
+        return cropped(art)
     if isinstance(art, Path):
-        return cropped(Image.open(art).convert("RGBA"))
+        picture = Image.open(art).convert("RGBA")
+        picture.thumbnail((LARGEST, LARGEST))
+        return cropped(picture)
     line, colours = (render_svg(svg) for svg in art)
     if line is None or colours is None:
         return None
@@ -219,6 +231,40 @@ def shaded_jobs(item: Source, package: Path, names: EmojiNames) -> Iterator[tupl
         )
 
 
+def clipart_jobs(item: Source, package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, Path]]:
+    """Pictures of things by many hands (`zoo.clipart`)."""
+    for identifier, name, path in chosen(package):
+        if (emoji := names.find(name)) is None:
+            raise KeyError(f"zoo/clipart.tsv: CLDR has no emoji {name!r}")
+        what = (emoji.label, emoji.keywords, emoji.group, emoji.subgroup)
+        yield (
+            Drawing(identifier, *what, item.set_name, "emoji", item.licence, emoji.codepoint),
+            path,
+        )
+
+
+def glyph_art(packages: Path) -> Iterator[tuple[Drawing, Image.Image]]:
+    """Letters, digits, signs, music's and chess's, by the names that CLIP's drawings have."""
+    typefaces, often = Typefaces.fetched(packages), Counter[str]()
+    for glyph in typefaces.each(GLYPH_TIMES, np.random.default_rng(31)):
+        often[glyph.name] += 1
+        identifier = f"{glyph.name} {often[glyph.name]}"
+        concept = ALSO_CALLED.get(glyph.name, glyph.name)
+        yield (
+            Drawing(identifier, concept, (), "symbols", "", "typefaces", GLYPH, "OFL-1.1", ""),
+            (glyph.image),
+        )
+
+
+def coin_art(packages: Path, names: EmojiNames) -> Iterator[tuple[Drawing, Image.Image]]:
+    """Struck coins (`zoo.coins`)."""
+    coin = names.by_name["coin"]
+    what = (coin.label, coin.keywords, coin.group, coin.subgroup)
+    typefaces = Typefaces.fetched(packages)
+    for number, image in enumerate(coins(typefaces, COINS, np.random.default_rng(32))):
+        yield Drawing(f"coin {number}", *what, "coins", "emoji", "OFL-1.1", coin.codepoint), image
+
+
 def flag_jobs(package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]:
     """The flags of ``flag-icons`` with country, capital and continent."""
     item = source("flag-icons")
@@ -269,13 +315,17 @@ def openmoji_jobs(package: Path) -> Iterator[tuple[Drawing, str]]:
         )
 
 
-def train_jobs(packages: dict[str, Path], names: EmojiNames) -> Iterator[tuple[Drawing, Art]]:
-    """All drawings that are trained on."""
+def train_jobs(folder: Path, names: EmojiNames) -> Iterator[tuple[Drawing, Art]]:
+    """All drawings that are trained on, of the packages in ``folder``."""
+    packages = fetch_all(folder)
     coloured: dict[str, dict[str, str]] = {}
     for item in training_sets():
         package = packages[item.set_name]
         if item.kind == "shaded":
             yield from shaded_jobs(item, package, names)
+            continue
+        if item.kind == "clipart":
+            yield from clipart_jobs(item, package, names)
             continue
         if item.kind == "line":
             yield from line_jobs(item, package, names, coloured[COLOURED[item.set_name]])
@@ -284,6 +334,8 @@ def train_jobs(packages: dict[str, Path], names: EmojiNames) -> Iterator[tuple[D
         coloured[item.set_name] = {d.codepoint: svg for d, svg in jobs if d.codepoint}
         yield from jobs
     yield from flag_jobs(packages["flag-icons"], names)
+    yield from glyph_art(folder)
+    yield from coin_art(folder, names)
 
 
 def write(jobs: Iterable[tuple[Drawing, Art]], folder: Path, processes: int = 2) -> int:
@@ -307,7 +359,7 @@ def build(work: Path) -> dict[str, int]:
     packages = fetch_all(work / "packages")
     names = EmojiNames.read(packages["emojibase-data"])
     if not (work / "drawings" / "table.jsonl").is_file():
-        write(train_jobs(packages, names), work / "drawings")
+        write(train_jobs(work / "packages", names), work / "drawings")
     if not (work / "openmoji" / "table.jsonl").is_file():
         write(openmoji_jobs(packages["openmoji"]), work / "openmoji")
     return Gallery.open(work / "drawings").counts() | Gallery.open(work / "openmoji").counts()

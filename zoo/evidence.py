@@ -28,7 +28,7 @@ from neva.errors import DataError, NevaError
 from neva.evaluate.report import write_whole
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
-from zoo import confusions
+from zoo import confusions, synonyms
 from zoo.evidence_tables import PAGES, blocks, fill, page, speed_note
 from zoo.judged import FILES, data_of
 from zoo.trials import BASELINES, OTHERS, TASKS, Plan, call, read_asked, trials
@@ -73,6 +73,10 @@ def write_tables(plan: Plan) -> None:
     if any(path.stem in FILES for path in found):
         confusions.write(found, plan.packages, plan.out / "confusions.md")
     records = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
+    for path in found:
+        if records[path.stem].get("task") == "stamps":
+            told = records[path.stem]["metrics"]
+            told[synonyms.FIGURE] = synonyms.stamps_share(path, plan.packages)
     if "speed" in records and not plan.named:
         note(CARD_NOTES, "speed", speed_note(records["speed"]))
     write_card(plan, found)

@@ -27,7 +27,7 @@ def glyph_example(typefaces: Typefaces, name: str, rng: Rng) -> Example:
         more: list[Turn] = [(say.pick(say.COLOUR_ART, rng), glyph.colour)]
         kind = "a letter" if name.startswith(LETTER) else "a digit" if name in DIGITS else ""
         if kind:
-            read = name[-1] if kind == "a letter" else GLYPHS[name]
+            read = GLYPHS[name][0]
             more += [(say.pick(WHICH[kind], rng), read), (say.pick(KIND, rng), kind)]
         turns += [more[int(n)] for n in rng.permutation(len(more))]
     return Example("glyph", tuple(turns), picture)

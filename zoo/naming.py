@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 
 from zoo import phrasing as say
-from zoo.augment import frame, style
+from zoo.augment import LIT, frame, style
 from zoo.clip_data import held_out, keeps_colours
 from zoo.deck import Deck
 from zoo.drawings import Drawing
 from zoo.general import general_of, share_of
 from zoo.records import Example, Turn
+from zoo.relief import lit
 from zoo.scenes import single
 
 Rng = np.random.Generator
@@ -27,8 +28,9 @@ RESTYLED = 0.5
 
 
 def restyled(image: Image.Image, rng: Rng) -> Image.Image:
-    """The same RGBA drawing by another hand: recoloured, outlined, posterised or as line art."""
-    return _changed(style, image, rng)
+    """The same RGBA drawing by another hand: recoloured, outlined, posterised, as line art; or
+    made a thing under a lamp."""
+    return _changed(lit if rng.random() < LIT else style, image, rng)
 
 
 def framed(image: Image.Image, rng: Rng) -> Image.Image:

@@ -1,6 +1,7 @@
 """The packages that the default model is made from: what they are, their licences, their use.
 
-Training art is Apache-2.0, MIT, CC0 or CC-BY. Share-alike and GPL art is a judge or absent.
+Training art is public domain, Apache-2.0, MIT, CC0 or CC-BY. Share-alike and GPL art is a judge or
+absent.
 """
 
 from __future__ import annotations
@@ -17,11 +18,22 @@ from typing import Literal
 
 Use = Literal["train", "test", "text", "tool"]
 Kind = Literal[
-    "emoji", "shaded", "line", "icon", "mono", "flag", "font", "photo", "text", "vqa", "weights"
+    "emoji",
+    "shaded",
+    "clipart",
+    "line",
+    "icon",
+    "mono",
+    "flag",
+    "font",
+    "photo",
+    "text",
+    "vqa",
+    "weights",
 ]
 
 TRAINING_LICENCES = ("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "OFL-1.1",
-                     "Unicode-3.0")  # fmt: skip
+                     "Unicode-3.0", "CC-PDDC")  # fmt: skip
 """Licences that may stand behind a drawing or a word the model is trained on."""
 
 NEVER_TRAINED_ON = (
@@ -64,8 +76,9 @@ def _set(name: str, version: str, licence: str, kind: Kind, artist: str) -> Sour
 FAMILIES = (
     "abril-fatface", "alfa-slab-one", "andika", "arvo", "baloo-2", "bangers", "bitter", "bungee",
     "comic-neue", "fredoka", "gochi-hand", "inconsolata", "lato", "lobster", "lora",
-    "merriweather", "montserrat", "nunito", "open-sans", "oswald", "patrick-hand",
-    "playfair-display", "quicksand", "roboto", "rubik", "sniglet", "titan-one",
+    "merriweather", "montserrat", "noto-music", "noto-sans-symbols-2", "nunito", "open-sans",
+    "oswald", "patrick-hand", "playfair-display", "quicksand", "roboto", "rubik", "sniglet",
+    "titan-one",
 )  # fmt: skip
 """Typefaces under the Open Font Licence, for letters, digits and signs."""
 APACHE_FAMILIES = ("chewy", "luckiest-guy", "permanent-marker", "special-elite")
@@ -109,6 +122,7 @@ SOURCES: tuple[Source, ...] = (
     _set("emojione-monotone", "1.2.1", "CC-BY-4.0", "line", "Emoji One (lines)"),
     Source("@fontsource/noto-emoji", "5.3.2", "npm", "OFL-1.1", "train", "line", "Google (lines)"),
     Source("@lobehub/fluent-emoji-3d", "1.1.0", "npm", "MIT", "train", "shaded", "Microsoft (3D)"),
+    Source("openclipart-png", "1:0.18+dfsg-19", "debian", "CC-PDDC", "train", "clipart", "many"),
     _set("streamline-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
     _set("streamline-plump-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
     _set("streamline-ultimate-color", "1.2.2", "CC-BY-4.0", "icon", "Streamline"),
@@ -147,7 +161,7 @@ SOURCES: tuple[Source, ...] = (
 
 def training_sets() -> tuple[Source, ...]:
     """The sources whose drawings are trained on."""
-    kinds = ("emoji", "shaded", "line", "icon", "mono")
+    kinds = ("emoji", "shaded", "clipart", "line", "icon", "mono")
     return tuple(s for s in SOURCES if s.use == "train" and s.kind in kinds)
 
 
@@ -200,7 +214,7 @@ def _fetch_debian(item: Source, folder: Path) -> Path:
     subprocess.run(
         ["apt-get", "download", "-q", f"{item.name}={item.version}"], cwd=folder, check=True
     )
-    archive = next(folder.glob(f"{item.name}_{item.version}_*.deb"))
+    archive = next(folder.glob(f"{item.name}_{item.version.replace(':', '%3a')}_*.deb"))
     subprocess.run(["dpkg-deb", "--extract", archive, target], check=True)
     return target
 

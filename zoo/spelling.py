@@ -31,8 +31,9 @@ FLAG = "flag: "
 def plain(name: str) -> str:
     """A name as it is said; what tells it from its like comes first: ``flag: Japan`` is ``Japan
     flag``, ``letter a`` is ``A letter``."""
-    if name.startswith(LETTER) and len(name) == len(LETTER) + 1:
-        return f"{name[-1].upper()} {LETTER.strip()}"
+    letter, _, mark = name.removeprefix(LETTER).partition(" ")
+    if name.startswith(LETTER) and len(letter) == 1:
+        return " ".join((letter.upper(), *mark.split(), LETTER.strip()))
     return f"{name.removeprefix(FLAG)} flag" if name.startswith(FLAG) else name.replace(":", "")
 
 

@@ -20,7 +20,7 @@ from zoo import vqa
 from zoo.augment import compose, load, normalise
 from zoo.clip_data import Item, Sampler, held_out, is_emoji, usable
 from zoo.colours import COLOURS, SHAPES
-from zoo.drawings import GRID, SIZE
+from zoo.drawings import GLYPH, GRID, SIZE
 from zoo.glyphs import GLYPHS, Typefaces
 from zoo.mosaic_losses import places
 from zoo.mosaics import Director, Mosaics, compose_mosaics
@@ -69,9 +69,11 @@ def page_words(count: int) -> str:
 
 
 def items_of(sampler: Sampler, views: int, seed: int) -> list[Item]:
-    """Every picture that is learned from: emoji and flags ``views`` times, all others once."""
+    """Every picture that is learned from: emoji and flags ``views`` times, all others once; without
+    letters and signs, which `glyphs` draws anew."""
     rng = np.random.default_rng(seed)
-    rows = [i for i, d in enumerate(sampler.gallery.drawings) if usable(d) and not held_out(d)]
+    drawings = enumerate(sampler.gallery.drawings)
+    rows = [i for i, d in drawings if usable(d) and not held_out(d) and d.kind != GLYPH]
     emoji = [i for i in rows if is_emoji(sampler.gallery.drawings[i])]
     out = [sampler.art(i, rng) for i in rows + emoji * (views - 1)]
     out += [sampler.shape(rng) for _ in sampler.shapes]

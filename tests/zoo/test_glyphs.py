@@ -10,7 +10,7 @@ from test_words import sized_clip
 from torch import nn
 from zoo.clip_model import NameHead
 from zoo.glyph_records import WHICH, glyph_examples
-from zoo.glyphs import GLYPHS, Typefaces
+from zoo.glyphs import CHESS, GLYPHS, MARKED, MUSIC, OF_THEIR_OWN, Typefaces
 from zoo.mosaics import GRID
 from zoo.sources import SOURCES, TRAINING_LICENCES
 from zoo.spelling import plain
@@ -22,7 +22,9 @@ FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 @pytest.fixture
 def typefaces() -> Typefaces:
-    return Typefaces((FONTS / "DejaVuSans-Bold.ttf", FONTS / "DejaVuSerif.ttf"))
+    sans = FONTS / "DejaVuSans.ttf"  # has chess and some of music's signs
+    own = dict.fromkeys(OF_THEIR_OWN.values(), sans)
+    return Typefaces((FONTS / "DejaVuSans-Bold.ttf", FONTS / "DejaVuSerif.ttf"), own)
 
 
 def test_every_name_is_drawn_and_can_be_seen(typefaces: Typefaces) -> None:
@@ -37,8 +39,24 @@ def test_every_name_is_drawn_and_can_be_seen(typefaces: Typefaces) -> None:
 def test_a_letter_bears_one_name_in_both_cases_and_begins_with_itself() -> None:
     assert GLYPHS["letter Q"] == "Qq"
     assert plain("letter q") == plain("letter Q") == "Q letter"
+    assert plain("letter O with an umlaut") == "O with an umlaut letter"
     assert plain("letter box") == "letter box"
-    assert len({c for characters in GLYPHS.values() for c in characters}) == 52 + 10 + 15
+    latin = [name for name in GLYPHS if name not in MARKED | MUSIC | CHESS]
+    assert len({c for name in latin for c in GLYPHS[name]}) == 52 + 10 + 15
+
+
+def test_no_character_bears_two_names() -> None:
+    said = [c for characters in GLYPHS.values() for c in characters]
+    assert len(said) == len(set(said))
+    assert GLYPHS["chess pawn"] == "\N{WHITE CHESS PAWN}\N{BLACK CHESS PAWN}"
+    assert GLYPHS["eighth rest"] == "\N{MUSICAL SYMBOL EIGHTH REST}"
+
+
+def test_signs_of_music_and_chess_have_typefaces_of_their_own(typefaces: Typefaces) -> None:
+    rng = np.random.default_rng(3)
+    assert {typefaces.file_of(name, rng).name for name in (*MUSIC, *CHESS)} == {"DejaVuSans.ttf"}
+    assert {typefaces.file_of("zero", rng) for _ in range(50)} == set(typefaces.files)
+    assert [g.name for g in typefaces.each(2, rng)][:4] == ["letter A"] * 2 + ["letter B"] * 2
 
 
 def test_records_ask_what_it_is(typefaces: Typefaces) -> None:
