@@ -142,7 +142,7 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
     minutes = str(budget.clip_minutes + budget.scene_minutes)
     scenes = ["--minutes", minutes, "--scenes", "48", "--resume"]
     return [
-        Step("drawings", work / "openmoji" / "table.jsonl", _module("zoo.drawings", *place)),
+        Step("drawings", work / "openmoji" / "table.jsonl", _module("zoo.artists", *place)),
         Step("teacher", work / "teacher" / "vectors.npy", _module("zoo.teacher", *place)),
         Step(
             "clip",

@@ -156,7 +156,9 @@ def main(argv: list[str] | None = None) -> int:
     things = ("animals-nature", "food-drink", "objects")
     rows = [n for n, d in enumerate(gallery.drawings) if d.set_name == "noto" and d.group in things]
     some = gallery.pixels[np.sort(rng.choice(rows, 24, replace=False))]
-    sheet(torch.from_numpy(some).permute(0, 3, 1, 2) / 255, rng).quantize(192).save(o.out, optimize=True)
+    sheet(torch.from_numpy(some).permute(0, 3, 1, 2) / 255, rng).quantize(192).save(
+        o.out, optimize=True
+    )
     return 0
 
 

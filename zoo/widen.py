@@ -2,7 +2,7 @@
 
     python -m zoo.widen openclipart-png coins typefaces
 
-A fresh gallery (`zoo.drawings`) orders its rows otherwise, and a fresh teacher (`zoo.teacher`) has
+A fresh gallery (`zoo.artists`) orders its rows otherwise, and a fresh teacher (`zoo.teacher`) has
 other axes: aims of a trained CLIP would turn. So rows are appended, and the teacher's vectors of
 the new ones are taken along the old axes. `zoo.clip_train` keeps the names' vectors by name.
 """
@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.drawings import Drawing, Gallery, Pixels, render, train_jobs
+from zoo.artists import train_jobs
+from zoo.drawings import Drawing, Gallery, Pixels, render
 from zoo.names import EmojiNames
 from zoo.sources import fetch, source
 from zoo.teacher import EfficientNetLite0, Floats, Whitening, feature_maps, flatten

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from zoo.drawings import SIZE, render, shaded_jobs
+from zoo.artists import shaded_jobs
+from zoo.drawings import SIZE, render
 from zoo.names import Emoji, EmojiNames
 from zoo.sources import source
 
