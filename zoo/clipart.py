@@ -2,9 +2,9 @@
 
 `clipart.tsv` says which of its 8,121 pictures are used, and as which emoji: those whose title, file
 name or the English of an Italian title is a CLDR name or keyword, looked through by eye. Some forty
-of Tux Paint's stamps are the same pictures; whatever is as near to a stamp as .45, by the cosine of
-the teacher's whitened features, is left out: that is far below what another picture of the same
-thing has (.3 to .4 at most), so that the stamps stay a set never trained on.
+of Tux Paint's stamps are the same pictures. Whatever is as near to a stamp as .45, by the cosine of
+the teacher's whitened features, is left out (the same pictures have .6 to 1, other ones of the same
+thing seldom .45), so that the stamps stay a set never trained on.
 """
 
 from __future__ import annotations

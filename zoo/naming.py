@@ -25,12 +25,24 @@ from zoo.scenes import single
 
 Rng = np.random.Generator
 RESTYLED = 0.5
+ROOM, SEEN = 8, 8
+"""Pixels around a drawing that is bent, and the alpha from which it is there."""
 
 
 def restyled(image: Image.Image, rng: Rng) -> Image.Image:
     """The same RGBA drawing by another hand: recoloured, outlined, posterised, as line art; or
     made a thing under a lamp."""
-    return _changed(lit if rng.random() < LIT else style, image, rng)
+    return bodily(image, rng) if rng.random() < LIT else _changed(style, image, rng)
+
+
+def bodily(image: Image.Image, rng: Rng) -> Image.Image:
+    """The same RGBA drawing as a thing under a lamp, cropped to what became of it."""
+    side = max(image.size) + max(image.size) % 2 + 2 * ROOM
+    square = Image.new("RGBA", (side, side))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    made = _changed(lit, square, rng)
+    seen = made.getchannel("A").point(lambda alpha: 255 if alpha > SEEN else 0).getbbox()
+    return made.crop(seen or (0, 0, side, side))
 
 
 def framed(image: Image.Image, rng: Rng) -> Image.Image:

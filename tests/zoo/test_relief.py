@@ -7,10 +7,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from PIL import Image
 from zoo.augment import LIT, redrawn
 from zoo.clip_data import Item
 from zoo.coins import coins
 from zoo.glyphs import OF_THEIR_OWN, Typefaces
+from zoo.naming import bodily
 from zoo.relief import bent, height_of, lamp, lit, noise, normals_of
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -88,3 +90,11 @@ def test_coins_are_round_struck_and_different() -> None:
     assert abs(alpha.mean() - np.pi / 4) < 0.06
     assert len({coin.tobytes() for coin in made}) == 12
     assert (made[:, 30:98, 30:98, :3].std((1, 2)) > 3).all()
+
+
+def test_cut_outs_of_any_proportions_become_things() -> None:
+    for size in ((126, 61), (60, 100), (40, 40)):
+        flat = Image.new("RGBA", size, (30, 140, 60, 255))
+        made = bodily(flat, np.random.default_rng(8))
+        assert all(abs(now - before) < 14 for now, before in zip(made.size, size, strict=True))
+        assert np.asarray(made)[..., 3].mean() > 150
