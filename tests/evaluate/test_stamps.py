@@ -64,6 +64,17 @@ def test_takes_what_has_a_picture_and_a_name(stamps: Path) -> None:
     [
         ("A frog.", ("frog",)),
         ("A great blue heron.", ("great blue heron", "blue heron", "heron")),
+        (
+            "The Spanish letter n with a tilde.",
+            (
+                "spanish letter n with a tilde",
+                "spanish letter n",
+                "letter n",
+                "n",
+                "letter n with a tilde",
+                "n with a tilde",
+            ),
+        ),
         ("A pair of white pants.", ("white pants", "pants")),
         ("Some cherries.", ("cherries", "cherry", "cherrie")),
         ("A blue and yellow flag.", ("blue and yellow flag", "yellow flag", "flag")),

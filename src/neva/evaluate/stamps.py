@@ -7,12 +7,12 @@ cheap criterion, checked by eye on a contact sheet to hold for about nine of ten
 SVG beside it, in a folder of PHOTO_FOLDERS and in none of DRAWN_FOLDERS.
 
 What counts (`names_of`): of the caption's first clause without its article or "a pair of", the
-noun phrase before any preposition, participle or verb. Right are that phrase, the clause, and the
-phrase without some or all of its modifiers, down to the last word, its head noun: "great blue
-heron", "blue heron" and "heron"; of "a hibiscus flower" also "hibiscus". A plural counts as its
-singular. The answer must be one of these
-as a whole: neither a longer sentence nor a synonym counts. Captions that are no noun phrase ("Say
-cheese!") are left out.
+noun phrase before any preposition, participle or verb. Right are that phrase and the clause, both
+also without some or all of the modifiers before the phrase's last word, its head noun: "great blue
+heron", "blue heron" and "heron"; of "the Spanish letter n with a tilde" also "letter n with a
+tilde" and "letter n"; of "a hibiscus flower" also "hibiscus". A plural counts as its singular. The
+answer must be one of these as a whole: neither a longer sentence nor a synonym counts. Captions
+that are no noun phrase ("Say cheese!") are left out.
 """
 
 import re
@@ -143,6 +143,7 @@ def names_of(caption: str) -> tuple[str, ...]:
     phrase = words[:end]
     starts = [place for place, word in enumerate(phrase) if word != "and"]
     named = [rest, *(" ".join(phrase[start:]) for start in starts)]
+    named += [" ".join(words[start:]) for start in starts if end < len(words)]
     if phrase[-1] in CLASSIFIERS and len(phrase) > 1:
         named += [" ".join(phrase[start:-1]) for start in starts[:-1]]
     return tuple(dict.fromkeys(form for name in named for form in (name, *singular(name))))
