@@ -23,8 +23,6 @@ FLAT = (0.7, 1.05)
 """Artists give flags different proportions."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
 LIT = 0.4
 """Share of the drawings by another hand that are made things under a lamp (`zoo.relief`)."""
 

@@ -31,7 +31,7 @@ FIGURES: tuple[tuple[str, str, str, str], ...] = (
     ("openmoji", "exact", "annotation alone, no other name or general word", ""),
     ("stamps", "accuracy", 'Tux Paint stamps, "What is this?"', "10 / 25"),
     ("stamps", "accuracy.without symbols", "without letters, digits and coins", ""),
-    ("stamps", "cldr", "CLDR's names count too, as for OpenMoji", ""),
+    ("stamps", "cldr", "an emoji's name counts too where the caption is its keyword", ""),
     ("stamps", "accuracy.photo", "photographs cut out", ""),
     ("stamps", "accuracy.drawing", "drawings", ""),
     ("stamps", "accuracy.symbol", "symbols", ""),

@@ -1,8 +1,9 @@
 """Tux Paint's stamps judged by CLDR too: *fire engine* for what is captioned a fire truck.
 
-`neva eval stamps` counts a caption's own noun only. OpenMoji's drawings count by any of their CLDR
-names and keywords; the same rule, read from the caption: an emoji's name counts where a name of the
-stamp is that emoji's name or keyword. Told beside the strict figure, never in its place.
+`neva eval stamps` counts a caption's own noun only. Here an emoji's name counts too where a name of
+the stamp is that emoji's name or keyword. That is near to how OpenMoji's drawings are judged, whose
+names and keywords count, and not the same: a keyword is no answer here, but a narrower name is one
+(*cherry blossom* for a flower). Told beside the strict figure, never in its place.
 """
 
 from __future__ import annotations
