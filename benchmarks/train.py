@@ -8,7 +8,8 @@ and the same samples in the same order:
 
     neva         packed rows, loss at supervised positions, cached CLIP features
     neva live    the same with CLIP computed in every step
-    neva lean    as neva, with --lean-optimizer; in stage finetune
+    neva lean    as neva, with less memory: --no-pack where layers are frozen, in stage finetune
+                 --lean-optimizer
     hf llava     Trainer + LlavaForConditionalGeneration as LLaVA trains: padded batches, all
                  logits, bf16 autocast over fp32 weights, activation checkpointing
     hf lean      the same without activation checkpointing
@@ -143,8 +144,6 @@ def compare(job: Job, contenders: list[str], peak: float) -> dict[str, dict[str,
     samples = targets(job)
     found: dict[str, dict[str, float]] = {}
     for contender in contenders:
-        if contender == LEAN and job.stage != "finetune":
-            continue  # nothing to save where a projector or an adapter learns
         values = {**asdict(job), "work": str(job.work)}
         command = [sys.executable, __file__, "--measure", contender, "--job", json.dumps(values)]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -50,7 +50,7 @@ class Job:
         return self.work / self.shape / "images"
 
     def recipe(self, cache: bool, lean: bool = False) -> Any:
-        """The recipe of all contenders."""
+        """The recipe of all contenders; `lean`: ours with less memory."""
         from neva.train.recipe import Recipe
 
         longest = 2048 if self.shape == "vit-l14-336" else 1024  # no sample reaches it
@@ -68,7 +68,8 @@ class Job:
             row_tokens=longest,
             template="plain" if self.stage == "pretrain" else "chatml",
             feature_cache=cache,
-            lean_optimizer=lean,
+            lean_optimizer=lean and self.stage == "finetune",
+            pack=not lean,
             save_every=0,
             threads=self.threads,
         )

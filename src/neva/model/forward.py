@@ -7,22 +7,16 @@ sample by sample, in loss and gradients.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint as recompute
 from transformers import LlavaForConditionalGeneration
 
 from neva.images import PixelRecipe
 from neva.model.attention import as_mask
 from neva.model.features import image_features
+from neva.model.head import Entropy, head_loss, plain_entropy
 
-CHUNK = 256  # supervised positions whose logits are in memory at once
-CUDA_CHUNK = 1024
 SIZES, LONG = 64, 512  # on a CPU, rows of LONG tokens and more are multiples of SIZES long
 
 
@@ -49,7 +43,10 @@ class PackedInputs:
 
 
 def packed_forward(
-    model: LlavaForConditionalGeneration, inputs: PackedInputs, recipe: PixelRecipe
+    model: LlavaForConditionalGeneration,
+    inputs: PackedInputs,
+    recipe: PixelRecipe,
+    entropy: Entropy = plain_entropy,
 ) -> tuple[Tensor, int]:
     """The loss summed over supervised tokens, and their number S; divide as the batch requires.
 
@@ -69,10 +66,8 @@ def packed_forward(
         use_cache=False,
     ).last_hidden_state[0]
     targets = _targets(inputs)
-    return (
-        _loss(model, hidden[(targets - 1).to(device)], inputs.ids[targets].to(device)),
-        len(targets),
-    )
+    predicting, wanted = hidden[(targets - 1).to(device)], inputs.ids[targets].to(device)
+    return head_loss(model.lm_head, predicting, wanted, entropy), len(targets)
 
 
 def _rounded(inputs: PackedInputs) -> PackedInputs:
@@ -126,70 +121,3 @@ def _targets(inputs: PackedInputs) -> Tensor:
     first = torch.zeros_like(inputs.supervised)
     first[inputs.cu_seqlens[:-1].long()] = True
     return (inputs.supervised & ~first).nonzero()[:, 0]
-
-
-def _loss(model: LlavaForConditionalGeneration, hidden: Tensor, targets: Tensor) -> Tensor:
-    """(S, D), (S,) -> the summed cross-entropy; logits are made some rows at a time."""
-    if len(targets) == 0:
-        return hidden.float().sum()  # of no rows: zero, with a gradient
-    head = model.lm_head
-    rows = CUDA_CHUNK if hidden.is_cuda else CHUNK
-    if type(head) is torch.nn.Linear and head.bias is None and _plain(head.weight):
-        learns = torch.is_grad_enabled()
-        return cast(Tensor, _HeadLoss.apply(hidden, head.weight, targets, rows, learns))  # type: ignore[no-untyped-call]
-    losses = [
-        recompute(_cross_entropy, head, h, t, use_reentrant=False)
-        for h, t in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
-    ]
-    return torch.stack(losses).sum()
-
-
-def _plain(weight: Tensor) -> bool:
-    """False for DTensors and quantised weights, which only their own modules know how to use."""
-    return type(weight) in (Tensor, torch.nn.Parameter) and weight.is_floating_point()
-
-
-def _cross_entropy(head: torch.nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    logits = cast(Tensor, head(hidden)).float()
-    return cross_entropy(logits, targets, reduction="sum")
-
-
-class _HeadLoss(Function):
-    """The summed cross-entropy of hidden (S, D) @ weight (V, D) transposed, at targets (S,).
-
-    The gradient is computed with the loss, `rows` at a time, so that no logits wait for the
-    backward pass and none are computed twice.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int, learns: bool
-    ) -> Tensor:
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        dhidden = torch.empty_like(hidden) if learns and ctx.needs_input_grad[0] else None
-        dweight = torch.zeros_like(weight) if learns and ctx.needs_input_grad[1] else None
-        for start in range(0, len(targets), rows):
-            part = slice(start, start + rows)
-            wanted = targets[part, None]
-            logits = (hidden[part] @ weight.t()).float()
-            every = logits.logsumexp(1, keepdim=True)
-            total += (every - logits.gather(1, wanted)).sum()
-            if dhidden is None and dweight is None:
-                continue
-            shares = logits.sub_(every).exp_()  # softmax, and from here on its gradient
-            shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, -1.0))
-            given = shares.to(weight.dtype)
-            if dhidden is not None:
-                dhidden[part] = given @ weight
-            if dweight is not None:
-                dweight.addmm_(given.t(), hidden[part])
-        ctx.save_for_backward(dhidden, dweight)
-        return total
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        dhidden, dweight = ctx.saved_tensors
-        # In place: another copy would stand beside all activations.
-        scaled = (None if part is None else part.mul_(g) for part in (dhidden, dweight))
-        return (*scaled, None, None, None)

@@ -20,6 +20,7 @@ from transformers import LlavaForConditionalGeneration
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from neva.train.kernels import Kernels, open_kernels
+from neva.train.packed import Packed, PackedLinear
 
 BLOCK = (
     192  # positions whose scores are in memory at once; what lies above the diagonal is not made
@@ -47,16 +48,31 @@ def use_fused_layers(model: LlavaForConditionalGeneration) -> int:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer: weight (out, in) and, with an adapter, down (r, in) and up (out, r)."""
+    """A linear layer: weight (out, in) and, with an adapter, down (r, in) and up (out, r).
 
-    weight: Tensor
+    The weight is a tensor, or laid out by `neva.train.packed`.
+    """
+
+    weight: Tensor | Packed
     down: Tensor | None = None
     up: Tensor | None = None
     scale: float = 0.0
 
+    @property
+    def tensors(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """What autograd has to know of it."""
+        return None if isinstance(self.weight, Packed) else self.weight, self.down, self.up
+
+    @property
+    def width(self) -> int:
+        """Numbers that come out."""
+        weight = self.weight
+        return weight.out_features if isinstance(weight, Packed) else weight.shape[0]
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """(T, in) -> (T, out), and the adapter's inner (T, r)."""
-        y = x @ self.weight.t()
+        weight = self.weight
+        y = weight.forward(x) if isinstance(weight, Packed) else x @ weight.t()
         if self.down is None or self.up is None:
             return y, None
         inner = x @ self.down.t()
@@ -64,7 +80,10 @@ class Linear:
 
     def inwards(self, g: Tensor, total: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The gradient of x (T, in), added to `total`, and the adapter's inner gradient (T, r)."""
-        dx = g @ self.weight if total is None else total.addmm_(g, self.weight)
+        if isinstance(self.weight, Packed):
+            dx = self.weight.inwards(g, total)
+        else:
+            dx = g @ self.weight if total is None else total.addmm_(g, self.weight)
         if self.down is None or self.up is None:
             return dx, None
         inner = (g @ self.up).mul_(self.scale)
@@ -101,6 +120,8 @@ class Plan:
     epsilons: tuple[float, float]
     scales: tuple[float, ...]
     """Of the seven adapters; 0 where there is none."""
+    packed: tuple[Packed | None, ...]
+    """Of the seven weights; None where it is a tensor."""
 
     def blocks(self, x: Tensor, group: int) -> Iterator[Tensor]:
         """Long documents of flat blocks: (shared, L * group, width) each, views of x."""
@@ -134,9 +155,12 @@ class FusedLayer(LlamaDecoderLayer):  # type: ignore[misc]
         if args or plan is None or linears is None or turn is None:
             return super().forward(hidden_states, *args, **kwargs)
         cos, sin = (part[0].contiguous() for part in turn)
-        weights = [self.input_layernorm.weight, self.post_attention_layernorm.weight]
+        weights: list[Tensor | None] = [
+            self.input_layernorm.weight,
+            self.post_attention_layernorm.weight,
+        ]
         for linear in linears:
-            weights += [linear.weight, linear.down, linear.up]
+            weights += linear.tensors
         return _Layer.apply(hidden_states[0], cos, sin, plan, *weights)[None]  # type: ignore[no-untyped-call]
 
     def _linears(self) -> list[Linear] | None:
@@ -159,13 +183,13 @@ class FusedLayer(LlamaDecoderLayer):  # type: ignore[misc]
         if turn[0].shape != (1, x.shape[1], attention.head_dim) or attention.head_dim % 2:
             return None
         norms = (self.input_layernorm, self.post_attention_layernorm)
-        weights = [part for y in linears for part in (y.weight, y.down, y.up) if part is not None]
+        weights = [part for linear in linears for part in linear.tensors if part is not None]
         for weight in (*weights, turn[0], *(norm.weight for norm in norms)):
             if weight.dtype != x.dtype or type(weight) not in (Tensor, nn.Parameter):
                 return None
         kernels = open_kernels(x.dtype)
-        heads = linears[0].weight.shape[0] // attention.head_dim
-        shared = linears[1].weight.shape[0] // attention.head_dim
+        heads = linears[0].width // attention.head_dim
+        shared = linears[1].width // attention.head_dim
         if kernels is None:
             return None
         return Plan(
@@ -177,17 +201,20 @@ class FusedLayer(LlamaDecoderLayer):  # type: ignore[misc]
             scaling=float(attention.scaling),
             epsilons=(float(norms[0].variance_epsilon), float(norms[1].variance_epsilon)),
             scales=tuple(linear.scale for linear in linears),
+            packed=tuple(y.weight if isinstance(y.weight, Packed) else None for y in linears),
         )
 
 
 def _linear(module: Any) -> Linear | None:
     """A plain linear layer, alone or under one plain adapter of peft's; None for any other."""
-    if type(module) is nn.Linear:
-        return Linear(module.weight) if module.bias is None else None
-    base, active = getattr(module, "base_layer", None), getattr(module, "active_adapters", ())
-    if type(base) is not nn.Linear or base.bias is not None or len(active) != 1:
+    weight = _weight(module)
+    if weight is not None:
+        return Linear(weight)
+    active = tuple(getattr(module, "active_adapters", ()))
+    weight = _weight(getattr(module, "base_layer", None))
+    if weight is None or len(active) != 1:
         return None
-    (name,) = active
+    name = active[0]
     plain = (
         type(module).__name__ == "Linear"
         and name in getattr(module, "lora_A", {})
@@ -200,7 +227,15 @@ def _linear(module: Any) -> Linear | None:
     if not plain:
         return None
     down, up = module.lora_A[name].weight, module.lora_B[name].weight
-    return Linear(base.weight, down, up, float(module.scaling[name]))
+    return Linear(weight, down, up, float(module.scaling[name]))
+
+
+def _weight(module: Any) -> Tensor | Packed | None:
+    """Of a plain linear layer without a bias, packed or not; None for any other."""
+    if type(module) is PackedLinear:
+        return module.packed if module.packed.bias is None else None
+    plain = type(module) is nn.Linear and module.bias is None
+    return module.weight if plain else None
 
 
 class _Layer(Function):
@@ -297,8 +332,10 @@ class _Layer(Function):
 def _parts(plan: Plan, weights: Sequence[Tensor | None]) -> Any:
     """Both norms and the seven linear layers, from the order of `FusedLayer.forward`."""
     linears = [
-        Linear(weights[at], weights[at + 1], weights[at + 2], scale)  # type: ignore[arg-type]
-        for at, scale in zip(range(2, len(weights), 3), plan.scales, strict=True)
+        Linear(packed or weights[at], weights[at + 1], weights[at + 2], scale)  # type: ignore[arg-type]
+        for at, packed, scale in zip(
+            range(2, len(weights), 3), plan.packed, plan.scales, strict=True
+        )
     ]
     return (*weights[:2], *linears)
 

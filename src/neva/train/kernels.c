@@ -4,6 +4,8 @@
    float32. Arithmetic is float32; in bfloat16 results are rounded where Hugging Face's modules
    round them. Rows are contiguous. No global state; every function may run on any thread. */
 
+#include <math.h>
+
 #include "real.h"
 
 static inline float reciprocal_root(float x) { return 1.0f / __builtin_sqrtf(x); }
@@ -223,5 +225,27 @@ void softmax_backward(int64_t batch, int64_t rows, int64_t columns, int64_t firs
         for (int64_t i = 0; i < seen; i++)
             grad[i] = put(get(weight[i]) * (get(grad[i]) - dot) * scale);
         for (int64_t i = seen; i < columns; i++) grad[i] = put(0.0f);
+    }
+}
+
+/* Cross-entropy of logits (rows, count) at targets (rows,); if it `learns`, its gradient takes the
+   place of the logits. A row stays in the second cache between its passes. */
+void entropy(int64_t rows, int64_t count, const int64_t *targets, int64_t learns, real *logits,
+             float *losses) {
+#pragma omp parallel for
+    for (int64_t at = 0; at < rows; at++) {
+        real *row = logits + at * count;
+        float most = get(row[0]), wanted = get(row[targets[at]]), sum = 0;
+#pragma omp simd reduction(max : most)
+        for (int64_t i = 0; i < count; i++) most = get(row[i]) > most ? get(row[i]) : most;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < count; i++) sum += exponential(get(row[i]) - most);
+        losses[at] = most + logf(sum) - wanted;
+        if (!learns) continue;
+        float share = 1.0f / sum;
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++)
+            row[i] = put(exponential(get(row[i]) - most) * share);
+        row[targets[at]] = put(exponential(wanted - most) * share - 1.0f);
     }
 }

@@ -83,6 +83,14 @@ class Kernels:
         self._call("swiglu_backward", g.numel(), g, gate, up, dgate, g, out)
         return dgate, g, out
 
+    def entropy(
+        self, logits: Tensor, targets: Tensor, learns: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The summed cross-entropy of (S, V) at (S,), and its gradient in the logits' place."""
+        losses = torch.empty(len(logits), dtype=torch.float32)
+        self._call("entropy", *logits.shape, targets.contiguous(), int(learns), logits, losses)
+        return losses.sum(), logits if learns else None
+
     def to_blocks(
         self,
         rows: Tensor,

@@ -12,14 +12,17 @@ from transformers import LlavaForConditionalGeneration
 from neva.errors import CheckpointError
 from neva.model import Checkpoint
 from neva.model.forward import PackedInputs
+from neva.model.head import plain_entropy
 from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import Part, load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
 from neva.train.fused import use_fused_layers
+from neva.train.kernels import open_kernels
 from neva.train.lean import LeanAdamW
-from neva.train.memory import prepare_cpu
+from neva.train.memory import prepare_cpu, return_freed_memory
 from neva.train.optimizer import MasterAdamW, Optimizer
+from neva.train.packed import pack_frozen
 from neva.train.pieces import pieces
 from neva.train.precision import dtype_of, settled
 from neva.train.quantised import load_quantised
@@ -78,9 +81,15 @@ class Learner:
 
                 start_from(self.model, Path(recipe.lora_from))
         self._set_modes()
-        self.whole = Whole(self.model, parent.pixels)
+        kernels = open_kernels(self.dtype) if self.ranks.device == "cpu" and fused else None
+        self.whole = Whole(self.model, parent.pixels, kernels.entropy if kernels else plain_entropy)
         self._divide()
         self.optimizer = self._optimizer()
+        if self.ranks.device == "cpu" and fused and recipe.pack and not self.grid.divided:
+            pack_frozen(self.model.model.language_model)
+            if self.model.model.vision_tower is not None:
+                pack_frozen(self.model.model.vision_tower, gradient=False)
+            return_freed_memory()
 
     def _load(self, tower: bool) -> LlavaForConditionalGeneration:
         """The parent's model, on the CPU where it is going to be divided."""

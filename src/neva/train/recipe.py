@@ -86,6 +86,11 @@ class Recipe:
     feature_cache: bool = option(
         True, "Compute each image's frozen CLIP features once and keep them on disk."
     )
+    pack: bool = option(
+        True,
+        "On a CPU in bfloat16: lay frozen layers of the LM out once for its products, a sixth "
+        "faster for their size in memory once more.",
+    )
     checkpointing: bool = option(
         False, "Recompute activations in the backward pass: less memory, about a third more work."
     )

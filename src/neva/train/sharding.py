@@ -26,6 +26,7 @@ from transformers import LlavaForConditionalGeneration
 from neva.errors import NevaError
 from neva.images import PixelRecipe
 from neva.model.forward import PackedInputs, packed_forward
+from neva.model.head import Entropy, plain_entropy
 from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
 
@@ -88,13 +89,18 @@ class Grid:
 class Whole(nn.Module):
     """A model and its training forward as one module: what FSDP gathers the weights around."""
 
-    def __init__(self, model: LlavaForConditionalGeneration, pixels: PixelRecipe) -> None:
+    def __init__(
+        self,
+        model: LlavaForConditionalGeneration,
+        pixels: PixelRecipe,
+        entropy: Entropy = plain_entropy,
+    ) -> None:
         super().__init__()
-        self.model, self.pixels = model, pixels
+        self.model, self.pixels, self.entropy = model, pixels, entropy
 
     def forward(self, row: PackedInputs) -> tuple[Tensor, int]:
         """As `packed_forward`; the loss depends on every weight also where nothing is learned."""
-        loss, count = packed_forward(self.model, row, self.pixels)
+        loss, count = packed_forward(self.model, row, self.pixels, self.entropy)
         if count == 0:  # the head has not run; every rank must send the same gradients
             head = self.model.lm_head
             nothing = head.weight.new_zeros(1, head.weight.shape[-1])

@@ -20,6 +20,7 @@ from neva.model.features import image_features
 from neva.model.keys import VISION
 from neva.model.load import load_model
 from neva.train.memory import prepare_cpu, return_freed_memory
+from neva.train.packed import pack_frozen
 
 _SETTINGS = ("vision_config", "vision_feature_layer", "vision_feature_select_strategy")
 
@@ -47,6 +48,8 @@ class Tower:
             if self.device == "cpu":
                 prepare_cpu()
             self._model = load_model(self.checkpoint, self.device, self.dtype, without=["language"])
+            if self.device == "cpu":
+                pack_frozen(self._model.requires_grad_(False), gradient=False)
         pixels = self.checkpoint.pixels
         return as_array(image_features(self._model, torch.from_numpy(squares), pixels))
 
