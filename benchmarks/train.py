@@ -8,8 +8,8 @@ and the same samples in the same order:
 
     neva         packed rows, loss at supervised positions, cached CLIP features
     neva live    the same with CLIP computed in every step
-    neva lean    as neva, with less memory: --no-pack where layers are frozen, in stage finetune
-                 --lean-optimizer
+    neva packed  as neva, with --pack; where the LM is frozen
+    neva lean    as neva, with --lean-optimizer; in stage finetune
     hf llava     Trainer + LlavaForConditionalGeneration as LLaVA trains: padded batches, all
                  logits, bf16 autocast over fp32 weights, activation checkpointing
     hf lean      the same without activation checkpointing
@@ -41,9 +41,15 @@ from typing import Any
 import numpy as np
 from train_job import STAGES, VISION, Job, prepare, step_work, targets
 
-OURS = ("neva", "neva live", "neva lean")
-LIVE = "neva live"
-LEAN = "neva lean"
+OURS: Mapping[str, Mapping[str, bool]] = {
+    "neva": {"cache": True},
+    "neva live": {"cache": False},
+    "neva packed": {"cache": True, "pack": True},
+    "neva lean": {"cache": True, "lean_optimizer": True},
+}
+"""Ours: what differs in their recipes."""
+NOT_IN = {"neva packed": ("finetune",), "neva lean": ("pretrain", "lora")}
+"""Stages in which there is nothing for it to do."""
 CONTENDERS = (*OURS, "hf llava", "hf lean", "trl", "nanovlm")
 SHAPES = ("vit-b32", "vit-l14-336")
 BATCH = {"nano": 16, "vit-b32": 8, "vit-l14-336": 4}
@@ -52,14 +58,14 @@ HEAD = (
 )
 
 
-def run_ours(job: Job, cache: bool, lean: bool) -> dict[str, Any]:
+def run_ours(job: Job, settings: Mapping[str, bool]) -> dict[str, Any]:
     """A run of ours, read from its metrics."""
     from neva.train.loop import run
 
     out = job.work / "run"
     shutil.rmtree(out, ignore_errors=True)
     began = time.perf_counter()
-    run(job.recipe(cache, lean), job.model, [job.data], job.images, out)
+    run(job.recipe(**settings), job.model, [job.data], job.images, out)
     whole = time.perf_counter() - began
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     lines = [line for line in lines if "samples_per_second" in line]
@@ -77,7 +83,7 @@ def run_ours(job: Job, cache: bool, lean: bool) -> dict[str, Any]:
 def measure(job: Job, contender: str) -> dict[str, Any]:
     """Run one contender in this process."""
     if contender in OURS:
-        found = run_ours(job, cache=contender != LIVE, lean=contender == LEAN)
+        found = run_ours(job, OURS[contender])
     else:
         from train_peers import run_peer
 
@@ -144,6 +150,8 @@ def compare(job: Job, contenders: list[str], peak: float) -> dict[str, dict[str,
     samples = targets(job)
     found: dict[str, dict[str, float]] = {}
     for contender in contenders:
+        if job.stage in NOT_IN.get(contender, ()):
+            continue
         values = {**asdict(job), "work": str(job.work)}
         command = [sys.executable, __file__, "--measure", contender, "--job", json.dumps(values)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -151,7 +159,7 @@ def compare(job: Job, contenders: list[str], peak: float) -> dict[str, dict[str,
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             print(f"{contender}: failed ({done.returncode}): {last}", flush=True)
             continue
-        work = step_work(job, samples, live=contender not in OURS or contender == LIVE)
+        work = step_work(job, samples, live=not OURS.get(contender, {}).get("cache"))
         found[contender] = figures(json.loads(done.stdout.splitlines()[-1]), work, peak)
         print(f"{contender} done", file=sys.stderr, flush=True)
     return found

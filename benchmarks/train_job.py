@@ -49,8 +49,8 @@ class Job:
     def images(self) -> Path:
         return self.work / self.shape / "images"
 
-    def recipe(self, cache: bool, lean: bool = False) -> Any:
-        """The recipe of all contenders; `lean`: ours with less memory."""
+    def recipe(self, cache: bool, **ours: bool) -> Any:
+        """The recipe of all contenders, and what only `ours` knows."""
         from neva.train.recipe import Recipe
 
         longest = 2048 if self.shape == "vit-l14-336" else 1024  # no sample reaches it
@@ -68,10 +68,9 @@ class Job:
             row_tokens=longest,
             template="plain" if self.stage == "pretrain" else "chatml",
             feature_cache=cache,
-            lean_optimizer=lean and self.stage == "finetune",
-            pack=not lean,
             save_every=0,
             threads=self.threads,
+            **ours,
         )
 
 

@@ -59,19 +59,20 @@ def test_only_what_is_plain_frozen_and_bfloat16() -> None:
 def test_a_learner_packs_what_it_does_not_learn(parent: Checkpoint, lora: bool) -> None:
     recipe = Recipe(stage="finetune" if lora else "pretrain", lora=lora, precision="bf16")
     packed, plain = (Learner(parent, replace(recipe, pack=pack)) for pack in (True, False))
-    kinds = [type(m) for m in packed.model.modules()]
-    assert PackedLinear in kinds
-    assert PackedLinear not in [type(m) for m in plain.model.modules()]
+    whole = Learner(parent, Recipe(stage="finetune", precision="bf16", pack=True))
+    for learner, in_lm in ((packed, True), (plain, False), (whole, False)):
+        found = [
+            any(type(m) is PackedLinear for m in part.modules())
+            for part in (learner.model.model.vision_tower, learner.model.model.language_model)
+        ]
+        assert found == [True, in_lm]
     learned = [set(learner.trained()) for learner in (packed, plain)]
     assert learned[0] == learned[1]
-    whole = Learner(parent, Recipe(stage="finetune", precision="bf16"))
-    layers = whole.model.model.language_model.modules()
-    assert PackedLinear not in [type(m) for m in layers]
 
 
 def test_an_answer_of_a_packed_model_is_the_plain_ones(parent: Checkpoint, tmp_path: Path) -> None:
     """Probes ask through Hugging Face's own layers, a token at a time."""
-    learner = Learner(parent, Recipe(precision="bf16"))
+    learner = Learner(parent, Recipe(precision="bf16", pack=True))
     plain = load_model(parent, dtype=torch.bfloat16)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():

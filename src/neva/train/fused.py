@@ -25,7 +25,7 @@ from neva.train.packed import Packed, PackedLinear
 BLOCK = (
     192  # positions whose scores are in memory at once; what lies above the diagonal is not made
 )
-SHORT = 192  # documents up to here are attended to by one kernel for all of them
+SHORT = 1024  # documents up to here are attended to by one kernel for all of them
 
 Turn = tuple[Tensor, Tensor]
 

@@ -31,7 +31,8 @@ from neva.train.recipe import Recipe
 from neva.train.sharding import IDLE, Grid, Whole, shard
 from neva.train.tensor_parallel import parallelise
 
-PIECE = 640  # tokens that go through the model at once on a CPU, where more are hardly faster
+# What goes through the model at once on a CPU: more is hardly faster, one long document is slower.
+PIECE, DOCUMENTS = 640, 3  # tokens at most, but so many documents at least
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,16 @@ class Learner:
         self.whole = Whole(self.model, parent.pixels, kernels.entropy if kernels else plain_entropy)
         self._divide()
         self.optimizer = self._optimizer()
-        if self.ranks.device == "cpu" and fused and recipe.pack and not self.grid.divided:
+        if self.ranks.device == "cpu" and fused and not self.grid.divided:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Lay frozen layers out for a CPU's products: CLIP's for nothing, the LM's if asked."""
+        if self.model.model.vision_tower is not None:
+            pack_frozen(self.model.model.vision_tower, gradient=False)
+        if self.recipe.pack:
             pack_frozen(self.model.model.language_model)
-            if self.model.model.vision_tower is not None:
-                pack_frozen(self.model.model.vision_tower, gradient=False)
-            return_freed_memory()
+        return_freed_memory()
 
     def _load(self, tower: bool) -> LlavaForConditionalGeneration:
         """The parent's model, on the CPU where it is going to be divided."""
@@ -195,7 +201,7 @@ class Learner:
             return
         cut, image = self.ranks.device == "cpu", self.model.config.image_token_id
         for row in rows:
-            yield from pieces(row, PIECE, image) if cut else [row]
+            yield from pieces(row, PIECE, image, DOCUMENTS) if cut else [row]
 
     def _even(self, rows: Iterable[PackedInputs]) -> Iterator[PackedInputs]:
         """As many rows on every rank, where a model is divided: each row is work for all."""

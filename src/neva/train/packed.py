@@ -1,10 +1,10 @@
 """Frozen linear layers on a CPU, laid out once as oneDNN multiplies them.
 
 A product with a plain bfloat16 weight lays it out anew every time, a sixth of its time on rows of
-some hundred tokens. A frozen weight never changes, so it is laid out once for x @ W.T and, in the
-LM, once for the gradient g @ W, and the plain one is dropped: faster, for the size of the LM's
-layers in memory once more. The numbers are oneDNN's either way. The ops are those that torch's own
-inductor puts there (torch/_inductor/fx_passes/mkldnn_fusion.py).
+some hundred tokens. A frozen weight never changes, so it is laid out once for x @ W.T and the plain
+one is dropped, which costs no memory in CLIP. In the LM it is laid out for the gradient g @ W too,
+for the size of its layers once more. The numbers are oneDNN's either way. The ops are those that
+torch's own inductor puts there (torch/_inductor/fx_passes/mkldnn_fusion.py).
 """
 
 from dataclasses import dataclass

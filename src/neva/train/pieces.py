@@ -9,13 +9,17 @@ from torch import Tensor
 from neva.model.forward import PackedInputs
 
 
-def pieces(row: PackedInputs, tokens: int, image_token: int) -> Iterator[PackedInputs]:
-    """`row` in rows of whole documents, as many of them as fit in `tokens`, at least one."""
+def pieces(
+    row: PackedInputs, tokens: int, image_token: int, least: int = 1
+) -> Iterator[PackedInputs]:
+    """`row` in rows of whole documents, as many of them as fit in `tokens`, but `least` of them."""
     borders: list[int] = row.cu_seqlens.tolist()
-    cuts = [0]
+    cuts, held = [0], 0
     for start, stop in pairwise(borders):
-        if stop - cuts[-1] > tokens and start > cuts[-1]:
+        if stop - cuts[-1] > tokens and held >= least:
             cuts.append(start)
+            held = 0
+        held += 1
     cuts.append(borders[-1])
     if len(cuts) == 2:
         yield row

@@ -87,8 +87,8 @@ class Recipe:
         True, "Compute each image's frozen CLIP features once and keep them on disk."
     )
     pack: bool = option(
-        True,
-        "On a CPU in bfloat16: lay frozen layers of the LM out once for its products, a sixth "
+        False,
+        "On a CPU in bfloat16: lay frozen layers of the LM out once for its products, a twentieth "
         "faster for their size in memory once more.",
     )
     checkpointing: bool = option(
