@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from train_job import STAGES, VISION, Job, prepare, step_work, targets
+from train_job import SHAPES, STAGES, Job, prepare, step_work, targets
 
 OURS: Mapping[str, Mapping[str, bool]] = {
     "neva": {"cache": True},
@@ -51,8 +51,8 @@ OURS: Mapping[str, Mapping[str, bool]] = {
 NOT_IN = {"neva packed": ("finetune",), "neva lean": ("pretrain", "lora")}
 """Stages in which there is nothing for it to do."""
 CONTENDERS = (*OURS, "hf llava", "hf lean", "trl", "nanovlm")
-SHAPES = ("vit-b32", "vit-l14-336")
-BATCH = {"nano": 16, "vit-b32": 8, "vit-l14-336": 4}
+COMPARED = ("vit-b32", "vit-l14-336")
+BATCH = {"nano": 16, "vit-b32": 8, "vit-l14-336": 4, "vit-b32-360m": 8}
 HEAD = (
     "contender  samples/s  x peer supervised/s   MFU   wait peak GiB x peer   first    last outside"
 )
@@ -169,7 +169,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shape", choices=VISION, action="append", help="default: both of CLIP's")
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="default: both of CLIP's")
     parser.add_argument("--stage", choices=STAGES, action="append", help="default: both full ones")
     parser.add_argument("--steps", type=int, default=3, help="the first is not counted")
     parser.add_argument("--batch-size", type=int, help="default: 8 for ViT-B/32, 4 for ViT-L/14")
@@ -193,7 +193,7 @@ def main() -> None:
     known = [c for c in CONTENDERS if c != "trl" or importlib.util.find_spec("trl")]
     peak, results = measured_peak(o.threads), []
     print(f"peak: {peak / 1e9:.0f} GFLOP/s in bfloat16 products, measured")
-    for shape in o.shape or (["nano"] if o.quick else SHAPES):
+    for shape in o.shape or (["nano"] if o.quick else COMPARED):
         for stage in o.stage or STAGES[:2]:
             steps, size = (2, 2) if o.quick else (o.steps, o.batch_size or BATCH[shape])
             job = Job(shape, stage, steps, size, o.threads, o.work)

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-VISION: dict[str, dict[str, int]] = {
-    "nano": {"size": 96, "patch": 16, "width": 192, "layers": 6, "heads": 6},
-    "vit-b32": {"size": 224, "patch": 32, "width": 768, "layers": 12, "heads": 12},
-    "vit-l14-336": {"size": 336, "patch": 14, "width": 1024, "layers": 24, "heads": 16},
-}
-SMOLLM2 = {
+NANO = {"size": 96, "patch": 16, "width": 192, "layers": 6, "heads": 6}
+B32 = {"size": 224, "patch": 32, "width": 768, "layers": 12, "heads": 12}
+L14 = {"size": 336, "patch": 14, "width": 1024, "layers": 24, "heads": 16}
+SMOLLM2_135M = {
     "vocab_size": 49152,
     "hidden_size": 576,
     "intermediate_size": 1536,
@@ -23,6 +21,20 @@ SMOLLM2 = {
     "num_key_value_heads": 3,
     "max_position_embeddings": 4096,
 }
+SMOLLM2_360M = SMOLLM2_135M | {
+    "hidden_size": 960,
+    "intermediate_size": 2560,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 15,
+    "num_key_value_heads": 5,
+}
+SHAPES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "nano": (NANO, SMOLLM2_135M),
+    "vit-b32": (B32, SMOLLM2_135M),
+    "vit-l14-336": (L14, SMOLLM2_135M),
+    "vit-b32-360m": (B32, SMOLLM2_360M),
+}
+"""CLIP's and the LM's sizes."""
 STAGES = ("pretrain", "finetune", "lora")
 
 
@@ -36,6 +48,10 @@ class Job:
     batch_size: int
     threads: int
     work: Path
+
+    @property
+    def vision(self) -> dict[str, int]:
+        return SHAPES[self.shape][0]
 
     @property
     def model(self) -> Path:
@@ -53,7 +69,7 @@ class Job:
         """The recipe of all contenders, and what only `ours` knows."""
         from neva.train.recipe import Recipe
 
-        longest = 2048 if self.shape == "vit-l14-336" else 1024  # no sample reaches it
+        longest = 2048 if self.vision["patch"] == 14 else 1024  # no sample reaches it
         return Recipe(
             stage="pretrain" if self.stage == "pretrain" else "finetune",
             lora=self.stage == "lora",
@@ -149,7 +165,7 @@ def _compose(job: Job) -> None:
     from neva.model.compose import compose
 
     torch.manual_seed(0)
-    folder, v = job.work / job.shape, VISION[job.shape]
+    folder, (v, lm) = job.work / job.shape, SHAPES[job.shape]
     vision = CLIPVisionConfig(
         hidden_size=v["width"],
         intermediate_size=4 * v["width"],
@@ -159,9 +175,7 @@ def _compose(job: Job) -> None:
         patch_size=v["patch"],
     )
     CLIPVisionModel(vision).save_pretrained(folder / "clip")
-    LlamaForCausalLM(LlamaConfig(**SMOLLM2, tie_word_embeddings=True)).save_pretrained(
-        folder / "lm"
-    )
+    LlamaForCausalLM(LlamaConfig(**lm, tie_word_embeddings=True)).save_pretrained(folder / "lm")
     _tokenizer().save_pretrained(folder / "lm")
     compose(folder / "clip", folder / "lm", "mlp2x_gelu", job.model, template="chatml")
 

@@ -56,21 +56,11 @@ def test_the_sums_stay(parent: Checkpoint, tokens: int, cached: bool) -> None:
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("least", "lengths"), [(1, [30, 21, 40, 7]), (2, [39, 52, 7]), (3, [51, 47])]
-)
-def test_at_least_so_many_documents(parent: Checkpoint, least: int, lengths: list[int]) -> None:
-    """However long they are."""
-    parts = pieces(row(parent, cached=True), 30, parent.image_token_id, least)
-    assert [len(part.ids) for part in parts] == lengths
-
-
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_learner_takes_them_one_by_one(
     stage: str, parent: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neva.train.learner.PIECE", 41)
-    monkeypatch.setattr("neva.train.learner.DOCUMENTS", 1)
+    monkeypatch.setattr("neva.train.learner.piece_tokens", lambda _: 41)
     learner = Learner(parent, Recipe(stage=stage), tower=False)
     seen: list[int] = []
     learner.whole.register_forward_pre_hook(lambda _, given: seen.append(len(given[0].ids)))

@@ -14,6 +14,7 @@ from neva.model.attention import as_mask
 from neva.model.compose import compose
 from neva.train.learner import Learner
 from neva.train.plan import activations, memory, placements, trainable, work
+from neva.train.plan_cpu import cpu_memory, cpu_placements, piece
 from neva.train.recipe import Recipe
 from neva.train.recipes import COURSES
 from neva.train.shape import Shape
@@ -125,3 +126,30 @@ def test_the_command_answers_for_every_recipe(tmp_path: Path) -> None:
         assert [stage["stage"] for stage in stages] == ["pretrain", "finetune"]
         assert all(stage["fits"] for stage in stages)
     assert "assumed" in run.invoke(app, ["plan", "neva-22b", "--gpus", "8"]).output
+
+
+def test_a_cpus_plan(tmp_path: Path) -> None:
+    """Its parts are what is there; `benchmarks/plan.py` holds the sums to whole processes."""
+    course = COURSES["neva-nano"]
+    first, second = course.pretrain, course.finetune
+    cached = cpu_memory(course.shape, first.with_values(feature_cache=True))
+    live = cpu_memory(course.shape, first.with_values(feature_cache=False))
+    packed = cpu_memory(course.shape, first.with_values(pack=True))
+    lm = course.shape.language
+    assert live.total - cached.total == 2 * course.shape.vision.parameters
+    assert packed.total - cached.total == 2 * lm.layers * lm.layer_parameters
+    assert cached.masters == 4 * trainable(course.shape, first)
+    second = second.with_values(lora=False)
+    full = cpu_memory(course.shape, second)
+    lean = cpu_memory(course.shape, second.with_values(lean_optimizer=True))
+    assert full.total - lean.total == 6 * trainable(course.shape, second)
+    names = [way.name for way in cpu_placements(course.shape, second)]
+    assert len(names) == 4 and names[-1] == "one process, lean optimiser, recomputing activations"
+    long = COURSES["llava-v1.5-7b"]
+    assert piece(course.shape, first) == 640 and piece(long.shape, long.pretrain) == 3 * 640
+
+    run = CliRunner()
+    shown = run.invoke(app, ["plan", "neva-nano", "--cpu", "--lora", "--memory", "8"])
+    assert shown.exit_code == 0 and "* one process: weights 0.3" in shown.output
+    refused = run.invoke(app, ["plan", "neva-nano", "--cpu", "--gpus", "2"])
+    assert refused.exit_code != 0

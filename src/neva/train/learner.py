@@ -17,6 +17,7 @@ from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import Part, load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
+from neva.train.cut import piece_tokens
 from neva.train.fused import use_fused_layers
 from neva.train.kernels import open_kernels
 from neva.train.lean import LeanAdamW
@@ -30,9 +31,6 @@ from neva.train.ranks import Ranks
 from neva.train.recipe import Recipe
 from neva.train.sharding import IDLE, Grid, Whole, shard
 from neva.train.tensor_parallel import parallelise
-
-# What goes through the model at once on a CPU: more is hardly faster, one long document is slower.
-PIECE, DOCUMENTS = 640, 3  # tokens at most, but so many documents at least
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Learner:
         self.parent, self.ranks = parent, ranks or Ranks()
         self.recipe = recipe = settled(recipe, self.ranks.device)
         self.grid = Grid.of(recipe, self.ranks.world)
-        self.dtype = dtype_of(recipe.precision)
+        self.dtype, self.piece = dtype_of(recipe.precision), piece_tokens(parent.image_tokens)
         if self.ranks.device == "cpu":
             prepare_cpu()
         self.model = self._load(tower)
@@ -201,7 +199,7 @@ class Learner:
             return
         cut, image = self.ranks.device == "cpu", self.model.config.image_token_id
         for row in rows:
-            yield from pieces(row, PIECE, image, DOCUMENTS) if cut else [row]
+            yield from pieces(row, self.piece, image) if cut else [row]
 
     def _even(self, rows: Iterable[PackedInputs]) -> Iterator[PackedInputs]:
         """As many rows on every rank, where a model is divided: each row is work for all."""

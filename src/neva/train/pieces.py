@@ -9,17 +9,13 @@ from torch import Tensor
 from neva.model.forward import PackedInputs
 
 
-def pieces(
-    row: PackedInputs, tokens: int, image_token: int, least: int = 1
-) -> Iterator[PackedInputs]:
-    """`row` in rows of whole documents, as many of them as fit in `tokens`, but `least` of them."""
+def pieces(row: PackedInputs, tokens: int, image_token: int) -> Iterator[PackedInputs]:
+    """`row` in rows of whole documents, as many of them as fit in `tokens`, at least one."""
     borders: list[int] = row.cu_seqlens.tolist()
-    cuts, held = [0], 0
+    cuts = [0]
     for start, stop in pairwise(borders):
-        if stop - cuts[-1] > tokens and held >= least:
+        if stop - cuts[-1] > tokens and start > cuts[-1]:
             cuts.append(start)
-            held = 0
-        held += 1
     cuts.append(borders[-1])
     if len(cuts) == 2:
         yield row
