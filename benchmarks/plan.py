@@ -20,7 +20,7 @@ from train import BATCH, peak_memory
 RUNS: dict[str, tuple[str, dict[str, bool]]] = {
     "stage 1, cached features": ("pretrain", {"cache": True}),
     "stage 1, CLIP live": ("pretrain", {"cache": False}),
-    "stage 1, packed LM": ("pretrain", {"cache": True, "pack": True}),
+    "stage 1, nothing packed": ("pretrain", {"cache": True, "pack": False}),
     "stage 2": ("finetune", {"cache": True}),
     "stage 2, lean optimiser": ("finetune", {"cache": True, "lean_optimizer": True}),
     "stage 2, recomputing": ("finetune", {"cache": True, "checkpointing": True}),

@@ -56,11 +56,15 @@ def test_only_what_is_plain_frozen_and_bfloat16() -> None:
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_a_learner_packs_what_it_does_not_learn(parent: Checkpoint, lora: bool) -> None:
+def test_a_learner_packs_what_it_does_not_learn(
+    parent: Checkpoint, lora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = Recipe(stage="finetune" if lora else "pretrain", lora=lora, precision="bf16")
-    packed, plain = (Learner(parent, replace(recipe, pack=pack)) for pack in (True, False))
+    packed, plain = (Learner(parent, replace(recipe, pack=pack)) for pack in (None, False))
+    monkeypatch.setattr("neva.train.cpu_limits.PACKED_UP_TO", 0)
+    large = Learner(parent, recipe)
     whole = Learner(parent, Recipe(stage="finetune", precision="bf16", pack=True))
-    for learner, in_lm in ((packed, True), (plain, False), (whole, False)):
+    for learner, in_lm in ((packed, True), (plain, False), (large, False), (whole, False)):
         found = [
             any(type(m) is PackedLinear for m in part.modules())
             for part in (learner.model.model.vision_tower, learner.model.model.language_model)

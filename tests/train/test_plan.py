@@ -1,6 +1,7 @@
 """The plan's arithmetic against what is really there: weights, optimiser, autograd's memory."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,12 +133,17 @@ def test_a_cpus_plan(tmp_path: Path) -> None:
     """Its parts are what is there; `benchmarks/plan.py` holds the sums to whole processes."""
     course = COURSES["neva-nano"]
     first, second = course.pretrain, course.finetune
+    first = first.with_values(pack=False)
     cached = cpu_memory(course.shape, first.with_values(feature_cache=True))
     live = cpu_memory(course.shape, first.with_values(feature_cache=False))
     packed = cpu_memory(course.shape, first.with_values(pack=True))
     lm = course.shape.language
     assert live.total - cached.total == 2 * course.shape.vision.parameters
     assert packed.total - cached.total == 2 * lm.layers * lm.layer_parameters
+    assert cpu_memory(course.shape, replace(first, pack=None)).total == packed.total
+    large = COURSES["llava-v1.5-7b"]
+    one = cpu_memory(large.shape, large.pretrain)
+    assert one.total == cpu_memory(large.shape, large.pretrain.with_values(pack=False)).total
     assert cached.masters == 4 * trainable(course.shape, first)
     second = second.with_values(lora=False)
     full = cpu_memory(course.shape, second)
@@ -145,11 +151,10 @@ def test_a_cpus_plan(tmp_path: Path) -> None:
     assert full.total - lean.total == 6 * trainable(course.shape, second)
     names = [way.name for way in cpu_placements(course.shape, second)]
     assert len(names) == 4 and names[-1] == "one process, lean optimiser, recomputing activations"
-    long = COURSES["llava-v1.5-7b"]
-    assert piece(course.shape, first) == 640 and piece(long.shape, long.pretrain) == 3 * 640
+    assert piece(course.shape, first) == 640 and piece(large.shape, large.pretrain) == 3 * 640
 
     run = CliRunner()
     shown = run.invoke(app, ["plan", "neva-nano", "--cpu", "--lora", "--memory", "8"])
-    assert shown.exit_code == 0 and "* one process: weights 0.3" in shown.output
+    assert shown.exit_code == 0 and "* one process: weights 0.5" in shown.output
     refused = run.invoke(app, ["plan", "neva-nano", "--cpu", "--gpus", "2"])
     assert refused.exit_code != 0

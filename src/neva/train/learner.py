@@ -17,13 +17,13 @@ from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import Part, load_model
 from neva.model.projector import learning_parameters
 from neva.train.cpu_attention import use_short_attention
-from neva.train.cut import piece_tokens
+from neva.train.cpu_limits import packs, piece_tokens
 from neva.train.fused import use_fused_layers
 from neva.train.kernels import open_kernels
 from neva.train.lean import LeanAdamW
 from neva.train.memory import prepare_cpu, return_freed_memory
 from neva.train.optimizer import MasterAdamW, Optimizer
-from neva.train.packed import pack_frozen
+from neva.train.packed import frozen_bytes, pack_frozen
 from neva.train.pieces import pieces
 from neva.train.precision import dtype_of, settled
 from neva.train.quantised import load_quantised
@@ -88,11 +88,12 @@ class Learner:
             self._pack()
 
     def _pack(self) -> None:
-        """Lay frozen layers out for a CPU's products: CLIP's for nothing, the LM's if asked."""
+        """Lay frozen layers out for a CPU's products: CLIP's, and the LM's as the recipe says."""
+        body = self.model.model.language_model
         if self.model.model.vision_tower is not None:
             pack_frozen(self.model.model.vision_tower, gradient=False)
-        if self.recipe.pack:
-            pack_frozen(self.model.model.language_model)
+        if packs(self.recipe.pack, frozen_bytes(body)):
+            pack_frozen(body)
         return_freed_memory()
 
     def _load(self, tower: bool) -> LlavaForConditionalGeneration:

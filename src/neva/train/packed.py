@@ -84,6 +84,12 @@ def pack_frozen(body: nn.Module, gradient: bool = True) -> int:
     return count
 
 
+def frozen_bytes(body: nn.Module) -> int:
+    """Size of the layers that `pack_frozen` would pack."""
+    linears = (layer for layer in body.modules() if isinstance(layer, nn.Linear))
+    return sum(layer.weight.nbytes for layer in linears if _fits(layer))
+
+
 def _fits(layer: nn.Linear) -> bool:
     """Plain, frozen, bfloat16, on the CPU."""
     weight = layer.weight

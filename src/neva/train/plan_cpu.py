@@ -6,7 +6,7 @@ processes. Torch-free.
 
 from collections.abc import Iterator
 
-from neva.train.cut import piece_tokens
+from neva.train.cpu_limits import packs, piece_tokens
 from neva.train.flops import lora_parameters
 from neva.train.plan import GIB, TEXT_TOKENS, Memory, Placement, trainable
 from neva.train.recipe import Recipe
@@ -44,8 +44,9 @@ def cpu_memory(shape: Shape, recipe: Recipe) -> Memory:
     held = lm.parameters + shape.projector_parameters + lora_parameters(shape, recipe)
     if not recipe.feature_cache:
         held += shape.vision.parameters
-    if recipe.pack and not full:
-        held += lm.layers * lm.layer_parameters
+    layers = lm.layers * lm.layer_parameters
+    if not full and size == 2 and packs(recipe.pack, size * layers):
+        held += layers
     return Memory(
         weights=float(size * held),
         masters=float((2 if recipe.lean_optimizer else 4) * learned),

@@ -86,10 +86,10 @@ class Recipe:
     feature_cache: bool = option(
         True, "Compute each image's frozen CLIP features once and keep them on disk."
     )
-    pack: bool = option(
-        False,
-        "On a CPU in bfloat16: lay frozen layers of the LM out once for its products, a twentieth "
-        "faster for their size in memory once more.",
+    pack: bool | None = option(
+        None,
+        "On a CPU in bfloat16: lay frozen layers of the LM out once for its products, a sixteenth "
+        "faster for their size in memory once more; unset: up to half a GiB of them.",
     )
     checkpointing: bool = option(
         False, "Recompute activations in the backward pass: less memory, about a third more work."
