@@ -11,6 +11,7 @@ from neva.errors import DataError, NevaError
 from neva.model import Checkpoint, read_tensors
 from neva.model.compose import compose
 from neva.model.keys import PROJECTOR, VISION
+from neva.train.intake import Intake
 from neva.train.loop import run
 from neva.train.recipe import Recipe
 from neva.train.summary import Summary
@@ -188,6 +189,29 @@ def test_a_broken_image_is_skipped_named_and_counted(
         train(QUICK.with_values(template="v9"), parent, file, pictures, tmp_path / "other")
     with pytest.raises(DataError, match="speaks v1, and the recipe asks for chatml"):
         train(TUNE.with_values(template="chatml"), parent, file, pictures, tmp_path / "other")
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_broken_held_out_image_is_told_once_and_counted(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path, cache: bool
+) -> None:
+    """However often the held-out loss is asked for."""
+    recipe = QUICK.with_values(
+        validation_share=0.3, validate_every=1, feature_cache=cache, max_bad_share=0.5
+    )
+    out = Intake.open(recipe, [data], pictures).validation[0].id
+    records = json.loads(data.read_text())
+    for record in records:
+        if record["id"] == out:
+            record["image"] = "gone.png"
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps(records))
+    summary = train(recipe, parent, file, pictures, tmp_path / "run")
+    assert summary.skipped == 1
+    assert [used["skipped"] for used in summary.datasets] == [1]
+    lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [x["samples"] for x in lines if x.get("event") == "skipped"] == [[out]]
+    assert sum("validation_loss" in line for line in lines) > 1
 
 
 def test_cached_features_teach_the_same(

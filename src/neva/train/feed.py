@@ -54,7 +54,9 @@ class Feed:
     seen: int = 0
     named: set[str] = field(default_factory=set)
     bad: set[int] = field(default_factory=set)
-    """Records, by their places in the intake, that were skipped."""
+    """Records that were skipped, by their places among `records` and, after these, `validation`."""
+    fresh: list[Problem] = field(default_factory=list)
+    """What was found wrong with held-out records since somebody asked; see `take_fresh`."""
 
     @classmethod
     def open(
@@ -252,7 +254,22 @@ class Feed:
             workers=self.recipe.workers,
         ) as stream:
             for batch in stream:
+                for problem in batch.problems:
+                    place = len(self.records) + problem.record
+                    if place not in self.bad:
+                        self.fresh.append(problem)
+                    self.bad.add(place)
                 yield from map(as_inputs, batch.rows)
+
+    def take_fresh(self) -> list[Problem]:
+        """What this rank found wrong with held-out records, each told once."""
+        taken, self.fresh = self.fresh, []
+        return taken
+
+    @property
+    def skipped_held_out(self) -> int:
+        """Held-out records that were skipped, on the ranks that have shared it."""
+        return sum(place >= len(self.records) for place in self.bad)
 
     def state(self) -> dict[str, Any]:
         """Where the feed is, for a checkpoint. All ranks must call it."""
@@ -266,11 +283,12 @@ class Feed:
 
     def share_bad(self) -> None:
         """Tell all ranks which records were skipped. All ranks must call it."""
-        marks = np.zeros(len(self.records), dtype=np.bool_)
+        count = len(self.records) + len(self.validation)
+        marks = np.zeros(count, dtype=np.bool_)
         marks[list(self.bad)] = True
         everyone = self._ranks.gather_bytes(torch.from_numpy(np.packbits(marks)))
         for one in everyone:
-            found = np.unpackbits(one.numpy(), count=len(self.records))
+            found = np.unpackbits(one.numpy(), count=count)
             self.bad.update(np.flatnonzero(found).tolist())
 
     def restore(self, state: Mapping[str, Any], count: bool = True) -> None:
@@ -284,9 +302,10 @@ class Feed:
         """The data sets as they were used so far, for summaries and provenance."""
         stream: BatchStream | None = getattr(self, "_stream", None)
         seen = stream.counts() if stream else [0] * len(self.data)
-        usable = Counter(record.dataset for record in (*self.records, *self.validation))
+        every = [*self.records, *self.validation]
+        usable = Counter(record.dataset for record in every)
         skipped = Counter(flaw.dataset for flaw in self.flaws)
-        skipped.update(self.records[place].dataset for place in self.bad)
+        skipped.update(every[place].dataset for place in self.bad)
         return tuple(
             DatasetUsed(
                 name=one.name,

@@ -39,7 +39,7 @@ from neva.train.stopper import Stopper
 from neva.train.summary import Summary, finished
 from neva.train.tower import Tower
 from neva.train.trackers import close_all, names_in, open_trackers
-from neva.train.watch import check_first, report
+from neva.train.watch import check_first, name_skipped, report
 
 
 def run(
@@ -175,6 +175,7 @@ def validate(job: Run) -> None:
     tally = job.tally
     with calm(job.learner.model):
         total, count = job.learner.judge(job.feed.held_out())
+    name_skipped(job, job.feed.take_fresh())
     if not count:
         return
     loss = tally.validation_loss = total / count
@@ -292,7 +293,7 @@ def _summary(job: Run, stopper: Stopper, stopped: bool, skipped: int, best: Path
         samples=tally.samples,
         tokens=tally.tokens,
         supervised_tokens=tally.supervised,
-        skipped=skipped + len(job.feed.flaws),
+        skipped=skipped + len(job.feed.flaws) + job.feed.skipped_held_out,
         seconds=tally.seconds,
         waited=tally.waited,
         first_loss=tally.first_loss,

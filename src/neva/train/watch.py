@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from neva.data.batch import Problem
 from neva.errors import DataError, NevaError
 from neva.train.feed import Step
 from neva.train.job import Run
@@ -28,7 +29,7 @@ def report(
     mine = [len(step.sample_ids), len(step.problems), job.meter.flops(step.rows)]
     samples, problems, flops = job.ranks.total(mine)
     if problems:
-        _name_skipped(job, step)
+        name_skipped(job, step.problems)
     _watch(job, step, outcome)
     job.tally.add(int(samples), outcome, seconds, waited, flops)
     line = _line(job, int(samples), outcome, share, seconds, waited, flops)
@@ -38,9 +39,12 @@ def report(
         job.progress.step(line)
 
 
-def _name_skipped(job: Run, step: Step) -> None:
-    """Every skipped sample stands in the metrics, the first of a run also on the terminal."""
-    for sample, why in _from_all(job, [(p.sample, p.sentence) for p in step.problems]):
+def name_skipped(job: Run, problems: Sequence[Problem]) -> None:
+    """Every skipped sample stands in the metrics, the first of a run also on the terminal.
+
+    Each rank gives its own; all must ask.
+    """
+    for sample, why in _from_all(job, [(p.sample, p.sentence) for p in problems]):
         job.write({"event": "skipped", "step": job.done, "samples": [sample], "why": why})
         job.named += 1
         if job.named <= MOST_NAMED:
