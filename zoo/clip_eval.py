@@ -1,6 +1,7 @@
 """Cheap judges of the student while it learns: OpenMoji's dev half and a probe of its patches.
 
 python -m zoo.clip_eval                 # what the head of a finished CLIP names of that half
+python -m zoo.clip_eval --stamps        # and of the stamps: what stage 2 could say at most
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPModel
 
+from neva.evaluate import TASKS, read
+from neva.images import read_image
+from neva.model import Checkpoint
+from neva.nano.assemble import default_checkpoint
 from zoo import vqa
 from zoo.augment import normalise
 from zoo.clip_model import HEAD, NameHead, Student, encode
 from zoo.drawings import Gallery, openmoji_half
+from zoo.judged import data_of
 from zoo.share import quick
 from zoo.teacher import on_white
 
@@ -108,19 +114,29 @@ def _ridge(features: Tensor, truth: Tensor, strength: float = 1.0) -> Tensor:
     return weights
 
 
-@torch.no_grad()
+class Naming:
+    """What a finished CLIP's own head calls pictures, by the patches of layer -2."""
+
+    def __init__(self, folder: Path) -> None:
+        self.head = NameHead.read(folder / HEAD)
+        self.clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> list[str]:
+        """``(N, 3, 128, 128)`` in 0..1 -> the nearest name of each."""
+        found = []
+        for part in torch.split(normalise(pixels), 128):
+            seen = self.clip.vision_model(pixel_values=part, output_hidden_states=True)
+            patches = seen.hidden_states[-2][:, 1:].mean(1)
+            found += [self.head.names[int(n)] for n in self.head.cosines(patches).argmax(-1)]
+        return found
+
+
 def named(folder: Path, work: Path, half: str = "dev") -> dict[str, float]:
-    """How many of OpenMoji's drawings the patches of layer -2 name by CLIP's own head, exactly."""
-    head = NameHead.read(folder / HEAD)
-    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+    """How many of OpenMoji's drawings the head names exactly."""
     gallery = Gallery.open(work / "openmoji")
     rows = [i for i, d in enumerate(gallery.drawings) if openmoji_half(d.codepoint) == half]
-    found = []
-    for part in torch.split(torch.tensor(rows), 128):
-        pixels = normalise(on_white(gallery.pixels[part.numpy()]))
-        seen = clip.vision_model(pixel_values=pixels, output_hidden_states=True)
-        patches = seen.hidden_states[-2][:, 1:].mean(1)
-        found += [head.names[int(n)] for n in head.cosines(patches).argmax(-1)]
+    found = Naming(folder)(on_white(gallery.pixels[np.array(rows)]))
     drawn = [gallery.drawings[i] for i in rows]
     right = np.array([name == d.concept for name, d in zip(found, drawn, strict=True)])
     flags = np.array([d.group == "flags" for d in drawn])
@@ -128,13 +144,28 @@ def named(folder: Path, work: Path, half: str = "dev") -> dict[str, float]:
     return {title: round(float(some.mean()), 4) for title, some in groups.items()}
 
 
+def named_stamps(folder: Path, packages: Path) -> dict[str, float]:
+    """How many of Tux Paint's stamps the head names, by the judge of `neva eval stamps`."""
+    task = TASKS["stamps"]
+    items = read(task, data_of("stamps", packages))
+    recipe = Checkpoint.open(default_checkpoint()).pixels
+    squares = np.stack([recipe.square(read_image(item.image)) for item in items if item.image])
+    names = Naming(folder)(torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255)
+    right = np.array([task.judge(item, name)[1] for item, name in zip(items, names, strict=True)])
+    kinds = np.array([item.kind for item in items])
+    groups = {"all": right} | {str(kind): right[kinds == kind] for kind in np.unique(kinds)}
+    return {title: round(float(some.mean()), 4) for title, some in groups.items()}
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Print what CLIP's head names of OpenMoji's dev half."""
+    """Print what CLIP's head names of OpenMoji's dev half, or of the stamps."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     parser.add_argument("--clip", type=Path, help="default WORK/clip/final")
+    parser.add_argument("--stamps", action="store_true", help="Tux Paint's stamps instead")
     o = parser.parse_args(argv)
-    print(named(o.clip or o.work / "clip" / "final", o.work))
+    clip = o.clip or o.work / "clip" / "final"
+    print(named_stamps(clip, o.work / "packages") if o.stamps else named(clip, o.work))
     return 0
 
 
