@@ -9,13 +9,12 @@ from torch import nn
 
 from neva.model import Checkpoint
 from neva.model.load import load_model
+from neva.train import packed
 from neva.train.learner import Learner
 from neva.train.packed import PackedLinear, pack_frozen
 from neva.train.recipe import Recipe
 
-pytestmark = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 products on this CPU"
-)
+pytestmark = pytest.mark.skipif(not packed.can_pack(), reason="no bfloat16 products on this CPU")
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -41,6 +40,12 @@ def test_the_same_numbers(bias: bool, rows: int) -> None:
     for ours, theirs, true in zip(found[2], found[0], found[1], strict=True):
         bound = 1.1 * float((theirs - true).norm()) + 1e-6
         assert float((ours - true).norm()) < bound
+
+
+def test_nothing_is_packed_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    body = nn.Sequential(nn.Linear(8, 8).bfloat16().requires_grad_(False))
+    assert pack_frozen(body) == 0 and type(body[0]) is nn.Linear
 
 
 def test_only_what_is_plain_frozen_and_bfloat16() -> None:

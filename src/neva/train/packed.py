@@ -7,6 +7,7 @@ for the size of its layers once more. The numbers are oneDNN's either way. The o
 torch's own inductor puts there (torch/_inductor/fx_passes/mkldnn_fusion.py).
 """
 
+import platform
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -67,12 +68,20 @@ class PackedLinear(nn.Module):
         return f"in_features={self.packed.in_features}, out_features={self.packed.out_features}"
 
 
+def can_pack() -> bool:
+    """Whether this CPU and this build of torch have such products; tried on x86 only."""
+    x86 = platform.machine().lower() in {"x86_64", "amd64"}
+    ops = torch.ops.mkldnn
+    known = hasattr(ops, "_reorder_linear_weight") and hasattr(ops, "_linear_pointwise")
+    return x86 and known and bool(ops._is_mkldnn_bf16_supported())
+
+
 def pack_frozen(body: nn.Module, gradient: bool = True) -> int:
     """Put packed layers in the place of all frozen bfloat16 ones in `body`; how many.
 
-    None where this CPU or this build of torch has no such products. `gradient`: of what comes in.
+    0 where they cannot be packed. `gradient`: of what comes in.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not can_pack():
         return 0
     count = 0
     for parent in list(body.modules()):
