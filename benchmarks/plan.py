@@ -1,6 +1,6 @@
 """What `neva plan --cpu` says a run needs, beside the peak of the run's own process.
 
-    python benchmarks/plan.py --json plan.json      # three minutes
+    python benchmarks/plan.py --json plan.json      # six minutes
 
 Random weights of four shapes, two steps each; the peak is Linux' VmHWM of a process that does
 nothing else. The plan knows LLaVA's mean lengths, not these samples'.

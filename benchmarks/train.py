@@ -8,7 +8,7 @@ and the same samples in the same order:
 
     neva         packed rows, loss at supervised positions, cached CLIP features
     neva live    the same with CLIP computed in every step
-    neva lean    as neva, with less memory: --no-pack where the LM is frozen, else --lean-optimizer
+    neva lean    as neva, with less memory: --no-pack --lean-optimizer
     hf llava     Trainer + LlavaForConditionalGeneration as LLaVA trains: padded batches, all
                  logits, bf16 autocast over fp32 weights, activation checkpointing
     hf lean      the same without activation checkpointing

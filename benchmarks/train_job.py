@@ -119,18 +119,25 @@ def prepare(job: Job) -> None:
     job.data.write_text(json.dumps(records))
 
 
-def targets(job: Job) -> list[Target]:
-    """The samples in the order in which our run sees them."""
-    from neva.data.samples import Encoding, encode_record
-    from neva.model import Checkpoint
+def read_steps(job: Job, parent: Any) -> tuple[Any, list[Any]]:
+    """Our feed, closed again, and the steps it gave, with pictures."""
     from neva.train.feed import Feed
 
-    parent = Checkpoint.open(job.model)
     feed = Feed.open(job.recipe(cache=False), parent, [job.data], job.images)
     feed.attach(None, print)  # type: ignore[arg-type]  # no cache, so no model is asked
     with feed:
         steps = [feed.next_step() for _ in range(job.steps)]
-    order = [id for step in steps if step for id in step.sample_ids]
+    return feed, [step for step in steps if step]
+
+
+def targets(job: Job) -> list[Target]:
+    """The samples in the order in which our run sees them."""
+    from neva.data.samples import Encoding, encode_record
+    from neva.model import Checkpoint
+
+    parent = Checkpoint.open(job.model)
+    feed, steps = read_steps(job, parent)
+    order = [id for step in steps for id in step.sample_ids]
     encoding = Encoding(
         feed.template, parent.tokenizer, parent.image_token_id, parent.image_tokens, 2048
     )

@@ -10,9 +10,10 @@ from small import write_clip, write_language
 from typer.testing import CliRunner
 
 from neva.cli import app
-from neva.model import Checkpoint
+from neva.model import Checkpoint, head
 from neva.model.attention import as_mask
 from neva.model.compose import compose
+from neva.train import plan, plan_cpu
 from neva.train.learner import Learner
 from neva.train.plan import activations, memory, placements, trainable, work
 from neva.train.plan_cpu import cpu_memory, cpu_placements, piece
@@ -94,6 +95,11 @@ def test_parameters_are_counted_exactly(shaped: Checkpoint) -> None:
     lora = Recipe(stage="finetune", lora=True, lora_rank=2)
     learned = Learner(shaped, lora).trained().values()
     assert sum(m.numel() for m in learned) == trainable(shape, lora)
+
+
+def test_chunks_of_logits_are_the_heads() -> None:
+    """Plans import no torch, so they say it again."""
+    assert (plan_cpu.CHUNK, plan.CHUNK) == (head.CHUNK, head.CUDA_CHUNK)
 
 
 def test_known_numbers() -> None:

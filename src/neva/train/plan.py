@@ -15,7 +15,7 @@ from neva.train.recipe import Recipe
 from neva.train.shape import Shape
 
 GIB = 2**30
-CHUNK = 1024  # supervised positions whose logits are in memory at once (neva.model.forward)
+CHUNK = 1024  # supervised positions whose logits are in memory at once (neva.model.head)
 FRAMEWORK = 1.0 * GIB  # context of the device and what its allocator keeps, not measured
 QUANTISED = 0.516  # bytes of a weight in NF4 with doubly quantised scales of 64 weights
 TEXT_TOKENS = {"pretrain": (25, 20), "finetune": (250, 130)}  # (text, supervised) of a sample

@@ -1,52 +1,59 @@
-"""Whether torch.compile pays on a CPU: stage 1 of ViT-B/32's shape, three ways, in turn.
+"""Ways to compute the LM's layers on a CPU: stage 1 of ViT-B/32's shape, one step of each in turn.
 
-    python benchmarks/compile.py      # three minutes, of which two compile
+    python benchmarks/layers.py             # a minute
+    python benchmarks/layers.py --compile   # two more
 
-Fused layers (`neva.train.fused`), Hugging Face's layers, and these compiled one by one with dynamic
-lengths; the same rows, one step of each after the other.
+Fused layers (`neva.train.fused`), these packed (`neva.train.packed`), Hugging Face's, and with
+--compile Hugging Face's compiled by torch one by one, for rows of any length.
 """
 
+import argparse
 import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from train_job import Job, prepare
+from train_job import Job, prepare, read_steps
 
 from neva.model import Checkpoint
 from neva.model.forward import PackedInputs
-from neva.train.feed import Feed
 from neva.train.learner import Learner
 
-STEPS, WARM = 10, 4
+STEPS, WARM = 16, 4
 
 
 def rows_of(job: Job, parent: Checkpoint) -> list[list[PackedInputs]]:
     """Four steps' rows, with random features in the pictures' place."""
-    feed = Feed.open(job.recipe(cache=False), parent, [job.data], job.images)
-    feed.attach(None, print)  # type: ignore[arg-type]  # no cache, so no model is asked
-    with feed:
-        steps = [feed.next_step() for _ in range(4)]
     seen = torch.randn(job.batch_size, parent.image_tokens, job.vision["width"]).bfloat16()
     return [
         [replace(row, images=None, features=seen[: len(row.images)]) for row in step.rows]
-        for step in steps
-        if step is not None
+        for step in read_steps(job, parent)[1]
     ]
 
 
 def main() -> None:
     """Print the first step's seconds and the median of those after the warm-up."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile too")
+    o = parser.parse_args()
     job = Job("vit-b32", "pretrain", 4, 8, 0, Path("benchmarks/work"))
     prepare(job)
     parent = Checkpoint.open(job.model)
-    rows, recipe = rows_of(job, parent), job.recipe(cache=False, pack=False)
+    rows = rows_of(job, parent)
+    ways = ["fused", "packed", "hugging face", *(["compiled"] if o.compile else [])]
     learners = {
-        name: Learner(parent, recipe, fused=name == "fused", tower=False)
-        for name in ("fused", "hugging face", "compiled")
+        way: Learner(
+            parent,
+            job.recipe(cache=False, pack=way == "packed"),
+            fused=way in {"fused", "packed"},
+            tower=False,
+        )
+        for way in ways
     }
-    for layer in learners["compiled"].model.model.language_model.layers:
+    for layer in learners["compiled"].model.model.language_model.layers if o.compile else ():
         layer.compile(dynamic=True)
     times: dict[str, list[float]] = {name: [] for name in learners}
     for step in range(STEPS):
