@@ -23,6 +23,10 @@ FLAT = (0.7, 1.05)
 """Artists give flags different proportions."""
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+BARRED = 0.4
+"""Share of the pictures of one drawing that get bars beside it where there is room."""
+LEAST_BAR = 3
+"""Pixels of the narrowest bar that is drawn."""
 LIT = 0.4
 """Share of the drawings by another hand that are made things under a lamp (`zoo.relief`)."""
 
@@ -210,7 +214,34 @@ def compose(items: list[Item], rgba: Tensor, rng: np.random.Generator) -> Views:
             solid[whole], grid[whole], padding_mode="border", align_corners=False
         )
     images = moved[:, :3] + backgrounds(items, rng) * (1 - moved[:, 3:])
-    return Views(images, affine)
+    return Views(barred(images, moved[:, 3], rng), affine)
+
+
+def barred(images: Tensor, alpha: Tensor, rng: np.random.Generator) -> Tensor:
+    """Pictures ``(B, 3, 128, 128)`` as if some had been no squares, with the bars of padding.
+
+    The bars have CLIP's mean colour (LLaVA 1.5's *pad*) and reach, half of the time, up to the
+    drawing, whose ``alpha`` is ``(B, 128, 128)``, as in a picture that was cut out. What fills its
+    picture gets none. ``images`` is changed in place.
+    """
+    mean = torch.tensor(CLIP_MEAN).view(3, 1, 1)
+    covered = alpha > 0.05
+    across, along = (room_beside(covered.any(axis)) for axis in (1, 2))
+    for i in np.flatnonzero(rng.random(len(images)) < BARRED).tolist():
+        room = max(across[i], along[i])
+        wide = round(room * (1.0 if rng.random() < 0.5 else rng.uniform(0.2, 1.0)))
+        if wide >= LEAST_BAR:
+            page = images[i] if across[i] >= along[i] else images[i].mT
+            page[:, :, :wide] = page[:, :, SIZE - wide :] = mean
+    return images
+
+
+def room_beside(line: Tensor) -> list[int]:
+    """Pixels that are free on both sides of what is covered, ``(B, 128)`` bool; 0 of nothing."""
+    first = line.int().argmax(1)
+    last = line.flip(1).int().argmax(1)
+    room: list[int] = (torch.minimum(first, last) * line.any(1)).tolist()
+    return room
 
 
 def move_maps(maps: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ ROUNDS = (
         "wide",
         "vqa=350 names=2700 strange=1100 families=100 icon_names=80 emoji=150 icons=20 monos=40 "
         "flags=600 shapes=120 glyphs=900 unsure=600 capitals=60 sums=30 chatter=1 places=900 "
-        "sides=450 crowds=1300 reasoning=1000 mixed=1500 riddles=350 seed=3030",
+        "sides=450 crowds=1300 reasoning=1000 mixed=1500 riddles=350 seed=3434",
         talk=(200, 500),
         steps=800,
         rate=6e-4,
@@ -67,7 +67,7 @@ ROUNDS = (
         "even",
         "vqa=90 names=450 strange=450 families=40 icon_names=10 emoji=25 icons=4 monos=8 flags=130 "
         "shapes=20 glyphs=160 unsure=200 capitals=15 sums=10 chatter=1 places=130 sides=60 "
-        "crowds=300 reasoning=220 mixed=330 riddles=50 seed=3131",
+        "crowds=300 reasoning=220 mixed=330 riddles=50 seed=3535",
         talk=(250, 750),
         steps=220,
         rate=3e-4,

@@ -19,6 +19,8 @@ from zoo.layouts import fitted, spread
 Rng = np.random.Generator
 DISTINCT = 65
 """By how much a shape differs from its background in one of red, green and blue, 0 to 255."""
+TRIMMED = 0.35
+"""Share of the pictures of one drawing that end where it ends, as what was cut out does."""
 Who = tuple[str, str]
 """A name and, for a plain shape, its colour."""
 
@@ -117,11 +119,11 @@ def _mean_colour(image: Image.Image) -> npt.NDArray[np.float64]:
 
 
 def picture_size(rng: Rng) -> tuple[int, int]:
-    """96 to 320 pixels; two of three are square."""
+    """96 to 320 pixels; half of them square, the others up to twice as long as wide."""
     width = int(rng.integers(96, 321))
-    if rng.random() < 0.67:
+    if rng.random() < 0.5:
         return width, width
-    return width, int(np.clip(width * rng.uniform(0.7, 1.4), 96, 320))
+    return width, int(np.clip(width * 2 ** rng.uniform(-1, 1), 96, 320))
 
 
 def cut_out(pixels: npt.NDArray[np.uint8], ink: tuple[int, int, int] | None = None) -> Image.Image:
@@ -140,22 +142,37 @@ def fit(image: Image.Image, side: int) -> Image.Image:
 
 
 def single(image: Image.Image, name: str, rng: Rng) -> tuple[Image.Image, Scene]:
-    """One drawing, a little turned: 60% nearly fill the picture, 40% are smaller and anywhere."""
-    size = picture_size(rng)
-    canvas = background(size, rng)
-    share = rng.uniform(0.82, 0.98) if rng.random() < 0.6 else rng.uniform(0.4, 0.85)
+    """One drawing, a little turned. A third of the pictures have its own proportions; of the others
+    60% are nearly filled by it, in 40% it is smaller and anywhere."""
     if rng.random() < 0.5:
         image = image.rotate(rng.normal(0, 4), Image.Resampling.BICUBIC, expand=True)
         image = image.crop(image.getchannel("A").getbbox() or (0, 0, *image.size))
-    drawn = fit(image, max(8, round(share * min(size))))
+    size, drawn, anywhere = _trimmed(image, rng) if rng.random() < TRIMMED else _free(image, rng)
+    canvas = background(size, rng)
     slack = (size[0] - drawn.width, size[1] - drawn.height)
-    if share > 0.82:
-        left, top = slack[0] // 2, slack[1] // 2
-    else:
+    if anywhere:
         left, top = (int(rng.integers(0, max(1, s + 1))) for s in slack)
+    else:
+        left, top = slack[0] // 2, slack[1] // 2
     canvas.paste(drawn, (left, top), drawn)
     box = (left, top, left + drawn.width, top + drawn.height)
     return weathered(canvas, rng), Scene(size, (Placed(name, "", box),))
+
+
+def _trimmed(image: Image.Image, rng: Rng) -> tuple[tuple[int, int], Image.Image, bool]:
+    """A page little larger than the drawing, the drawing, and that it stands in the middle."""
+    drawn = fit(image, int(rng.integers(90, 301)))
+    margin = round(max(drawn.size) * max(0.0, rng.uniform(-0.04, 0.06)))
+    width, height = (max(12, length + 2 * margin) for length in drawn.size)
+    return (width, height), drawn, False
+
+
+def _free(image: Image.Image, rng: Rng) -> tuple[tuple[int, int], Image.Image, bool]:
+    """A page of any proportions, the drawing, and whether it may stand anywhere."""
+    size = picture_size(rng)
+    share = rng.uniform(0.82, 0.98) if rng.random() < 0.6 else rng.uniform(0.4, 0.85)
+    drawn = fit(image, max(8, round(share * min(size))))
+    return size, drawn, share <= 0.82
 
 
 def weathered(picture: Image.Image, rng: Rng) -> Image.Image:

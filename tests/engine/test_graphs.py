@@ -140,6 +140,20 @@ def test_int8_is_close_and_keeps_zero() -> None:
     assert np.all(np.abs(back - weight) <= scale * 0.501)
 
 
+def test_a_compressed_tower_is_small_and_sees_nearly_the_same(
+    make_checkpoint: Callable[..., Path],
+) -> None:
+    checkpoint = Checkpoint.open(make_checkpoint("llama"))
+    pixels = np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)
+    exact, *small = (export(checkpoint, weights) for weights in ("exact", "int8", "int4"))
+    seen = compiled(exact.vision)(pixels)[0]
+    for made in small:  # four bits are the language model's only
+        off = np.linalg.norm(compiled(made.vision)(pixels)[0] - seen) / np.linalg.norm(seen)
+        assert 0 < off < 0.02
+        sizes = [one.vision.with_suffix(".bin").stat().st_size for one in (made, exact)]
+        assert sizes[0] < 0.75 * sizes[1]
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [

@@ -10,7 +10,7 @@ import tiny_gallery
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from zoo.augment import frame, greatest, redrawn
+from zoo.augment import BARRED, CLIP_MEAN, barred, frame, greatest, redrawn, room_beside
 from zoo.clip_data import Item, Sampler, is_emoji, keeps_colours
 from zoo.mosaics import Director, compose_mosaics
 from zoo.naming import restyled
@@ -70,3 +70,28 @@ def test_an_icon_that_is_named_as_an_emoji_is_one_more_drawing_of_it(tmp_path: P
     assert is_emoji(replace(cat, kind="icon"))
     assert not is_emoji(replace(cat, kind="mono"))
     assert not is_emoji(replace(cat, kind="icon", codepoint=""))
+
+
+def test_bars_reach_at_most_up_to_the_drawing() -> None:
+    drawn = torch.zeros(400, 128, 128)
+    drawn[:, 10:120, 50:90] = 1  # upright, 38 pixels free at the right and 50 at the left
+    drawn[200:] = drawn[200:].mT.clone()
+    before = torch.rand(400, 3, 128, 128)
+    made = barred(before.clone(), drawn, np.random.default_rng(0))
+    bars = (made == torch.tensor(CLIP_MEAN).view(3, 1, 1)).all(1)
+    assert torch.equal(made[~bars[:, None].expand_as(made)], before[~bars[:, None].expand_as(made)])
+    assert not (bars & drawn.bool()).any()
+    has = bars.flatten(1).any(1)
+    assert abs(has.float().mean() - BARRED) < 0.08
+    wide = bars[:200].all(1).sum(1)[has[:200]]
+    assert wide.max() == 2 * 38 and (wide == 2 * 38).float().mean() > 0.3
+    assert torch.equal(bars[:200].all(1), bars[:200].all(1).flip(1))
+    full = torch.ones(20, 128, 128)
+    whole = torch.rand(20, 3, 128, 128)
+    assert torch.equal(barred(whole.clone(), full, np.random.default_rng(0)), whole)
+
+
+def test_beside_nothing_there_is_no_room() -> None:
+    line = torch.zeros(3, 128, dtype=torch.bool)
+    line[0, 20:100] = line[1, 5] = True
+    assert room_beside(line) == [20, 5, 0]

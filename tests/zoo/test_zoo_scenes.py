@@ -58,3 +58,16 @@ def test_same_seed_same_picture() -> None:
     first, second = (single(image, "x", np.random.default_rng(7))[0] for _ in range(2))
     assert first.tobytes() == second.tobytes()
     assert all(96 <= side <= 320 for side in first.size)
+
+
+def test_a_third_of_the_pictures_end_where_the_drawing_ends() -> None:
+    spoon = Image.new("RGBA", (20, 120), "grey")
+    made = [single(spoon, "spoon", np.random.default_rng(seed)) for seed in range(120)]
+    narrow = [scene for picture, scene in made if picture.width < 0.45 * picture.height]
+    assert 25 < len(narrow) < 60
+    for picture, scene in made:
+        left, top, right, bottom = scene.objects[0].box
+        assert picture.size == scene.size
+        assert 0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height
+    assert all(scene.objects[0].box[3] > 0.85 * scene.size[1] for scene in narrow)
+    assert {picture.width > picture.height for picture, _ in made} == {True, False}

@@ -27,7 +27,7 @@ from neva.model.keys import BODY
 from neva.model.shapes import text_config
 from neva.model.weights import weight_files
 
-BUILDER = 3  # raise it when the graphs change: old directories are then made again
+BUILDER = 4  # raise it when the graphs change: old directories are then made again
 RECORD = "export.json"
 _log = logging.getLogger("neva.engine")
 
@@ -166,7 +166,7 @@ def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> Non
     forbidden = (checkpoint.image_token_id,)
     text = text_config(config)
     graphs: dict[str, Callable[[], Any]] = {
-        "neva_vision_model": lambda: vision_model(config, tensors),
+        "neva_vision_model": lambda: vision_model(config, tensors, weights),
         "openvino_vision_embeddings_model": lambda: stub_vision_model(width),
         "openvino_text_embeddings_model": lambda: text_embeddings(tensors, weights),
         "openvino_language_model": lambda: language_model(

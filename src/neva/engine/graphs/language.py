@@ -17,6 +17,7 @@ from neva.engine.graphs.able import check_language
 from neva.engine.graphs.nodes import (
     Array,
     Node,
+    eight,
     i64,
     linear,
     matrix,
@@ -110,11 +111,6 @@ def text_embeddings(tensors: Mapping[str, Array], weights: Weights) -> Model:
     ids = parameter("input", [-1, -1], Type.i64)
     table = matrix(tensors[f"{BODY}embed_tokens.weight"], eight(weights))
     return model("text", "inputs_embeds", opset15.gather(table, ids, scalar(0)), [ids], [])
-
-
-def eight(weights: Weights) -> Weights:
-    """The word table and the head lose too much by 4 bits: they get 8."""
-    return "int8" if weights == "int4" else weights
 
 
 def _bias(vocabulary: int, forbidden: tuple[int, ...]) -> Array | None:

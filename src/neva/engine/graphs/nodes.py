@@ -104,6 +104,11 @@ def matrix(weight: Array, weights: Weights) -> Node:
     return opset15.multiply(centred, opset15.constant(scale))
 
 
+def eight(weights: Weights) -> Weights:
+    """For what loses too much by 4 bits: the word table, the head, the vision tower get 8."""
+    return "int8" if weights == "int4" else weights
+
+
 def linear(x: Node, weight: Array, bias: Array | None = None, weights: Weights = "exact") -> Node:
     """x (..., in), weight (out, in), bias (out,) -> (..., out)."""
     y = opset15.matmul(x, matrix(weight, weights), False, True)

@@ -11,6 +11,7 @@ from neva.engine.graphs.able import check_activation, check_tower
 from neva.engine.graphs.nodes import (
     Array,
     Node,
+    eight,
     exact,
     i64,
     layer_norm,
@@ -20,17 +21,22 @@ from neva.engine.graphs.nodes import (
     real,
     scalar,
 )
+from neva.engine.precision import Weights
 from neva.model.keys import PROJECTOR, VISION
 from neva.model.shapes import vision_config
 
 
-def vision_model(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Model:
+def vision_model(
+    config: Mapping[str, Any], tensors: Mapping[str, Array], weights: Weights = "exact"
+) -> Model:
     """pixel_values (N, 3, H, W) -> last_hidden_state (N, P, D), the projected image tokens.
 
     `config` is the whole config.json. The features are those of `vision_feature_layer` (several
-    are joined), without CLS unless `vision_feature_select_strategy` is "full".
+    are joined), without CLS unless `vision_feature_select_strategy` is "full". `weights` is of the
+    matrices; "int4" makes them int8. Compressed ones stay so: exact ones of 16 bits are held in 32
+    and once more as the kernels want them.
     """
-    tower = _Tower.read(config, tensors)
+    tower = _Tower.read(config, tensors, eight(weights))
     size = tower.size
     pixels = parameter("pixel_values", [-1, 3, size, size], Type.f32)
     states = tower.states(pixels, max(tower.layers))
@@ -38,10 +44,15 @@ def vision_model(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> Mod
     x = features[0] if len(features) == 1 else opset15.concat(features, -1)
     if config.get("vision_feature_select_strategy", "default") == "default":
         x = opset15.slice(x, i64(1), i64(np.iinfo(np.int32).max), i64(1), i64(1))
-    x = linear(x, tensors[f"{PROJECTOR}linear_1.weight"], tensors.get(f"{PROJECTOR}linear_1.bias"))
+    x = _projected(x, "linear_1", tensors, tower.weights)
     x = _activation(x, str(config.get("projector_hidden_act", "gelu")))
-    x = linear(x, tensors[f"{PROJECTOR}linear_2.weight"], tensors.get(f"{PROJECTOR}linear_2.bias"))
+    x = _projected(x, "linear_2", tensors, tower.weights)
     return model("vision", "last_hidden_state", x, [pixels], [])
+
+
+def _projected(x: Node, name: str, tensors: Mapping[str, Array], weights: Weights) -> Node:
+    root = PROJECTOR + name
+    return linear(x, tensors[f"{root}.weight"], tensors.get(f"{root}.bias"), weights)
 
 
 def stub_vision_model(width: int) -> Model:
@@ -72,6 +83,7 @@ class _Tower:
     """CLIP's sizes and tensors; `layers` are indices of hidden states, 0 = the embeddings."""
 
     tensors: Mapping[str, Array]
+    weights: Weights
     heads: int
     size: int
     patch: int
@@ -80,7 +92,9 @@ class _Tower:
     layers: Sequence[int]
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], tensors: Mapping[str, Array]) -> "_Tower":
+    def read(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, Array], weights: Weights
+    ) -> "_Tower":
         check_tower(config)
         vision = vision_config(config)
         chosen = config.get("vision_feature_layer", -2)
@@ -88,6 +102,7 @@ class _Tower:
         chosen = [chosen] if isinstance(chosen, int) else list(chosen)
         return cls(
             tensors=tensors,
+            weights=weights,
             heads=int(vision["num_attention_heads"]),
             size=int(vision["image_size"]),
             patch=int(vision["patch_size"]),
@@ -114,7 +129,8 @@ class _Tower:
         return layer_norm(x, self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"), self.eps)
 
     def _linear(self, x: Node, name: str) -> Node:
-        return linear(x, self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"))
+        weight, bias = self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")
+        return linear(x, weight, bias, self.weights)
 
     def _embeddings(self, pixels: Node) -> Node:
         """Patches as a convolution, CLS in front, plus positions."""
