@@ -50,8 +50,8 @@ class Export:
 
     @property
     def text(self) -> Path:
-        """Ids to embeddings."""
-        return self.folder / "openvino_text_embeddings_model.xml"
+        """Ids to embeddings (genai's own file is a stub)."""
+        return self.folder / "neva_text_model.xml"
 
 
 def export(checkpoint: Checkpoint, weights: Weights) -> Export:
@@ -154,10 +154,14 @@ def _build(
 
 
 def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> None:
-    """The four graphs and the three small JSON files that genai reads."""
+    """Three graphs, the two stubs and the three small JSON files that genai asks for."""
     from openvino import save_model
 
-    from neva.engine.graphs.language import language_model, text_embeddings
+    from neva.engine.graphs.language import (
+        language_model,
+        stub_text_embeddings,
+        text_embeddings,
+    )
     from neva.engine.graphs.vision import stub_vision_model, vision_model
 
     tensors, config = read_tensors(checkpoint), checkpoint.config
@@ -168,7 +172,8 @@ def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> Non
     graphs: dict[str, Callable[[], Any]] = {
         "neva_vision_model": lambda: vision_model(config, tensors, weights),
         "openvino_vision_embeddings_model": lambda: stub_vision_model(width),
-        "openvino_text_embeddings_model": lambda: text_embeddings(tensors, weights),
+        "openvino_text_embeddings_model": lambda: stub_text_embeddings(width),
+        "neva_text_model": lambda: text_embeddings(tensors, weights),
         "openvino_language_model": lambda: language_model(
             text, tensors, vocabulary, forbidden, weights
         ),
