@@ -55,11 +55,11 @@ class Round:
 ROUNDS = (
     Round(
         "wide",
-        "vqa=350 names=2700 strange=1100 families=100 icon_names=80 emoji=150 icons=20 monos=40 "
+        "vqa=350 names=3500 strange=1700 families=100 icon_names=80 emoji=150 icons=20 monos=40 "
         "flags=600 shapes=120 glyphs=900 unsure=600 capitals=60 sums=30 chatter=1 places=900 "
         "sides=450 crowds=1300 reasoning=1000 mixed=1500 riddles=350 seed=3434",
         talk=(200, 500),
-        steps=800,
+        steps=890,
         rate=6e-4,
         projector_rate=2e-6,
     ),

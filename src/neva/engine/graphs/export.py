@@ -27,7 +27,7 @@ from neva.model.keys import BODY
 from neva.model.shapes import text_config
 from neva.model.weights import weight_files
 
-BUILDER = 4  # raise it when the graphs change: old directories are then made again
+BUILDER = 6  # raise it when the graphs change: old directories are then made again
 RECORD = "export.json"
 _log = logging.getLogger("neva.engine")
 
@@ -50,8 +50,8 @@ class Export:
 
     @property
     def text(self) -> Path:
-        """Ids to embeddings (genai's own file is a stub)."""
-        return self.folder / "neva_text_model.xml"
+        """Ids to embeddings."""
+        return self.folder / "openvino_text_embeddings_model.xml"
 
 
 def export(checkpoint: Checkpoint, weights: Weights) -> Export:
@@ -154,14 +154,10 @@ def _build(
 
 
 def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> None:
-    """Three graphs, the two stubs and the three small JSON files that genai asks for."""
+    """The four graphs and the three small JSON files that genai reads."""
     from openvino import save_model
 
-    from neva.engine.graphs.language import (
-        language_model,
-        stub_text_embeddings,
-        text_embeddings,
-    )
+    from neva.engine.graphs.language import language_model, text_embeddings
     from neva.engine.graphs.vision import stub_vision_model, vision_model
 
     tensors, config = read_tensors(checkpoint), checkpoint.config
@@ -172,8 +168,7 @@ def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> Non
     graphs: dict[str, Callable[[], Any]] = {
         "neva_vision_model": lambda: vision_model(config, tensors, weights),
         "openvino_vision_embeddings_model": lambda: stub_vision_model(width),
-        "openvino_text_embeddings_model": lambda: stub_text_embeddings(width),
-        "neva_text_model": lambda: text_embeddings(tensors, weights),
+        "openvino_text_embeddings_model": lambda: text_embeddings(tensors, weights),
         "openvino_language_model": lambda: language_model(
             text, tensors, vocabulary, forbidden, weights
         ),

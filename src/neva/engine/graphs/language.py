@@ -113,17 +113,6 @@ def text_embeddings(tensors: Mapping[str, Array], weights: Weights) -> Model:
     return model("text", "inputs_embeds", opset15.gather(table, ids, scalar(0)), [ids], [])
 
 
-def stub_text_embeddings(width: int) -> Model:
-    """The smallest graph that openvino-genai accepts as word embeddings; we never run it.
-
-    genai insists on one in the directory and would hold the whole table a second time.
-    """
-    ids = parameter("input", [-1, -1], Type.i64)
-    table = opset15.constant(np.zeros((1, width), np.float32))
-    first = opset15.multiply(ids, scalar(0))
-    return model("stub", "inputs_embeds", opset15.gather(table, first, scalar(0)), [ids], [])
-
-
 def _bias(vocabulary: int, forbidden: tuple[int, ...]) -> Array | None:
     """-inf at ids that must never be chosen, or nothing if the rows are already left out."""
     inside = [token for token in forbidden if token < vocabulary]

