@@ -4,8 +4,8 @@
 
 A checkpoint whose aspect is *pad* makes a square with bars of CLIP's mean colour (LLaVA 1.5). Until
 the default model's fourteenth version the drawings of its training were squares, so bars were
-something that only unknown pictures had, and it said so. Here the same pictures are made squares before they are asked about, with bars of their own border's
-colour.
+something that only unknown pictures had, and it said so. Here the same pictures are made squares
+before they are asked about, with bars of their own border's colour.
 """
 
 from __future__ import annotations
