@@ -13,16 +13,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPModel
 
 from neva.evaluate import TASKS, read
-from neva.images import read_image
+from neva.images import from_pixels, read_image
 from neva.model import Checkpoint
 from neva.nano.assemble import default_checkpoint
 from zoo import vqa
 from zoo.augment import normalise
+from zoo.bars import with_own_border
 from zoo.clip_model import HEAD, NameHead, Student, encode
 from zoo.drawings import Gallery, openmoji_half
 from zoo.judged import data_of
@@ -144,17 +146,25 @@ def named(folder: Path, work: Path, half: str = "dev") -> dict[str, float]:
     return {title: round(float(some.mean()), 4) for title, some in groups.items()}
 
 
-def named_stamps(folder: Path, packages: Path) -> dict[str, float]:
-    """How many of Tux Paint's stamps the head names, by the judge of `neva eval stamps`."""
+def named_stamps(folder: Path, packages: Path) -> dict[str, dict[str, float]]:
+    """How many of Tux Paint's stamps the head names, by the judge of `neva eval stamps`, with the
+    checkpoint's bars beside what is no square and with bars of its border's own colour."""
     task = TASKS["stamps"]
     items = read(task, data_of("stamps", packages))
-    recipe = Checkpoint.open(default_checkpoint()).pixels
-    squares = np.stack([recipe.square(read_image(item.image)) for item in items if item.image])
-    names = Naming(folder)(torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255)
-    right = np.array([task.judge(item, name)[1] for item, name in zip(items, names, strict=True)])
+    recipe, naming = Checkpoint.open(default_checkpoint()).pixels, Naming(folder)
+    pictures = [read_image(item.image) for item in items if item.image]
     kinds = np.array([item.kind for item in items])
-    groups = {"all": right} | {str(kind): right[kinds == kind] for kind in np.unique(kinds)}
-    return {title: round(float(some.mean()), 4) for title, some in groups.items()}
+    found = {}
+    for bars in ("mean colour", "own border"):
+        if bars == "own border":
+            whole = (with_own_border(Image.fromarray(one.array)) for one in pictures)
+            pictures = [from_pixels(np.array(one)) for one in whole]
+        squares = np.stack([recipe.square(one) for one in pictures])
+        names = naming(torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255)
+        right = np.array([task.judge(i, name)[1] for i, name in zip(items, names, strict=True)])
+        groups = {"all": right} | {str(kind): right[kinds == kind] for kind in np.unique(kinds)}
+        found[bars] = {title: round(float(some.mean()), 4) for title, some in groups.items()}
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
