@@ -66,7 +66,8 @@ class Stamps:
 
     def load(self, data: Path | None) -> list[Item]:
         """Every stamp whose caption names something; SVGs are drawn into the cache once."""
-        root = folder(self.name, data, "tuxpaint-stamps-default's stamps: animals/, symbols/, ...")
+        what = "tuxpaint-stamps-default's stamps: animals/, symbols/ and others"
+        root = folder(self.name, data, what)
         found = [self.item(root, path, names) for path, names in captions(root)]
         if not found:
             raise DataError(f"{root} holds no captioned stamp; give --data .../tuxpaint/stamps.")
