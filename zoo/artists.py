@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.clipart import chosen
-from zoo.coins import coins
+from zoo.coins import COINS, coins
 from zoo.drawings import GLYPH, Art, Drawing, Gallery, write
 from zoo.glyphs import ALSO_CALLED, Typefaces
 from zoo.lines import COLOURED, glyphs
@@ -29,7 +29,7 @@ from zoo.sources import Source, fetch_all, source, training_sets
 FONTS = ("noto-emoji",)
 GLYPH_TIMES = 40
 """How often each name of `zoo.glyphs` is drawn."""
-COINS = 160
+STRUCK = 160
 OLDER_NAMES = (*COLOURED, "streamline-emojis")
 """Sets that bear emoji's names of some years ago (`zoo.names.EmojiNames.find_older`)."""
 
@@ -162,8 +162,8 @@ def coin_art(packages: Path, names: EmojiNames) -> Iterator[tuple[Drawing, Image
     coin = names.by_name["coin"]
     what = (coin.label, coin.keywords, coin.group, coin.subgroup)
     typefaces = Typefaces.fetched(packages)
-    for number, image in enumerate(coins(typefaces, COINS, np.random.default_rng(32))):
-        yield Drawing(f"coin {number}", *what, "coins", "emoji", "OFL-1.1", coin.codepoint), image
+    for number, image in enumerate(coins(typefaces, STRUCK, np.random.default_rng(32))):
+        yield Drawing(f"coin {number}", *what, COINS, "emoji", "OFL-1.1", coin.codepoint), image
 
 
 def flag_jobs(package: Path, names: EmojiNames) -> Iterator[tuple[Drawing, str]]:

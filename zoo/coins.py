@@ -19,6 +19,8 @@ from zoo.relief import blurred, lamp, noise, normals_of
 
 Rng = np.random.Generator
 SIDE = 128
+COINS = "coins"
+"""The name of the set."""
 METALS = ((0.72, 0.45, 0.30), (0.80, 0.66, 0.36), (0.74, 0.74, 0.73), (0.55, 0.52, 0.47))
 """Copper, brass, silver and nickel, what light leaves of white."""
 NUMBERS = (1, 2, 5, 10, 20, 25, 50, 100, 200, 500)

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from zoo.drawings import Drawing
 
-GENERAL_SHARE = 0.36
-"""A name is said as long as it is sure by more than some .36 / .64, that is .56, of how sure the
+GENERAL_SHARE = 0.3
+"""A name is said as long as it is sure by more than some .3 / .7, that is .43, of how sure the
 general word is."""
 FAMILY, FAMILY_SHARE = "family", 0.75
 """Families are told apart by who stands in them, which nobody does who is asked what this is."""

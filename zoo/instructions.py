@@ -24,6 +24,7 @@ from PIL import Image
 from zoo import phrasing as say
 from zoo import vqa
 from zoo.casting import Casting
+from zoo.coins import COINS
 from zoo.colours import COLOURS, draw_shape
 from zoo.deck import KINDS, Deck
 from zoo.drawings import Drawing
@@ -58,6 +59,8 @@ class InstructionPlan:
     flags: int = 900
     shapes: int = 300
     glyphs: int = 1500
+    coins: int = 60
+    """Struck ones (`zoo.coins`); among all names there is one coin in two thousand."""
     scenes: ScenePlan = field(default_factory=ScenePlan)
     unsure: int = 800
     capitals: int = 120
@@ -191,6 +194,12 @@ def chat_examples(deck: Deck, plan: InstructionPlan, rng: Rng) -> list[Example]:
     return out
 
 
+def coin_examples(deck: Deck, count: int, rng: Rng) -> list[Example]:
+    """Struck coins, as they lie in a purse; none if the deck has none."""
+    rows = [r for r in deck.by_concept.get("coin", ()) if deck.drawing(r).set_name == COINS]
+    return [name_example(deck, int(r), rng) for r in rng.choice(rows, count)] if rows else []
+
+
 def _emoji_rows(deck: Deck, count: int, rng: Rng) -> list[int]:
     """Rows balanced by concept: every concept in turn, by any artist."""
     rows: list[int] = []
@@ -231,6 +240,7 @@ def examples(
         out.append(flag_example(deck, int(row), rng))
     out += [shape_example(deck, rng) for _ in range(plan.shapes)]
     out += glyph_examples(typefaces, plan.glyphs, rng) if typefaces else []
+    out += coin_examples(deck, plan.coins, rng)
     out += scene_examples(Casting(deck), plan.scenes, rng)
     out += [unsure_example(rng, snapshots) for _ in range(plan.unsure)]
     out += chat_examples(deck, plan, rng)

@@ -24,15 +24,17 @@ from zoo.relief import lit
 from zoo.scenes import single
 
 Rng = np.random.Generator
-RESTYLED = 0.5
+RESTYLED, STRANGE_LIT = 0.5, 0.6
+"""Shares of the drawings that another hand draws, and of things under a lamp among those that CLIP
+never saw; among the others they are `zoo.augment.LIT` of what is redrawn."""
 ROOM, SEEN = 8, 8
 """Pixels around a drawing that is bent, and the alpha from which it is there."""
 
 
-def restyled(image: Image.Image, rng: Rng) -> Image.Image:
-    """The same RGBA drawing by another hand: recoloured, outlined, posterised, as line art; or
-    made a thing under a lamp."""
-    return bodily(image, rng) if rng.random() < LIT else _changed(style, image, rng)
+def restyled(image: Image.Image, rng: Rng, bodies: float = LIT) -> Image.Image:
+    """The same RGBA drawing by another hand: recoloured, outlined, posterised, as line art; or,
+    in a share of ``bodies``, made a thing under a lamp."""
+    return bodily(image, rng) if rng.random() < bodies else _changed(style, image, rng)
 
 
 def bodily(image: Image.Image, rng: Rng) -> Image.Image:
@@ -61,9 +63,12 @@ def _changed(
 def drawn(deck: Deck, row: int, rng: Rng) -> Image.Image:
     """The cut-out drawing, half of the time by another hand, always if CLIP never saw it."""
     image, drawing = deck.image(row), deck.drawing(row)
-    if rng.random() >= RESTYLED and not held_out(drawing):
+    strange = held_out(drawing)
+    if rng.random() >= RESTYLED and not strange:
         return image
-    return framed(image, rng) if keeps_colours(drawing) else restyled(image, rng)
+    if keeps_colours(drawing):
+        return framed(image, rng)
+    return restyled(image, rng, STRANGE_LIT if strange else LIT)
 
 
 def answer_of(drawing: Drawing, rng: Rng) -> str:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zoo.balance import Asked
-from zoo.general import GENERAL_SHARE
 from zoo.phrasing import pick
 from zoo.scenes import Placed, Scene, side_of, third_of
 
 if TYPE_CHECKING:
     from zoo.scene_questions import View
 
+GENERAL_SHARE = 0.36
+"""How often what stands at an end is called by its general word."""
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 WHETHER = {
     "left": (

@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageFilter
 
 from zoo import phrasing as say
 from zoo.records import Example, Turn
+from zoo.relief import lit
 from zoo.scenes import picture_size
 from zoo.snapshots import Snapshots
 
@@ -158,8 +160,39 @@ def figure(height: int, width: int, rng: Rng) -> Field:
     return np.asarray(pixels)
 
 
+def bodies(height: int, width: int, rng: Rng) -> Field:
+    """One to four solid bodies of no thing under one lamp (`zoo.relief`), before any background."""
+    pixels = (land, clouds, _plain)[int(rng.integers(3))](height, width, rng)
+    blobs = np.stack([_blob(rng) for _ in range(int(rng.integers(1, 5)))])
+    made = lit(torch.from_numpy(blobs), rng)
+    for one in (made * 255).byte().permute(0, 2, 3, 1).numpy():
+        wide, high = (int(side * rng.uniform(0.3, 0.95)) for side in (width, height))
+        body = np.asarray(Image.fromarray(one, "RGBA").resize((wide, high)), np.float64)
+        top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+        part = pixels[top : top + high, left : left + wide]
+        alpha = body[..., 3:] / 255
+        part[:] = part * (1 - alpha) + body[..., :3] * alpha
+    return pixels
+
+
+def _blob(rng: Rng, side: int = 128) -> npt.NDArray[np.float32]:
+    """A random outline in up to three colours ``(4, S, S)`` in 0..1, clear of the rim."""
+    y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    inside = 0.75 - np.hypot(x, y) + rng.uniform(0.05, 0.3) * fractal(side, side, rng, 2.2)
+    alpha = (inside * side / 4).clip(0, 1) * (np.maximum(abs(x), abs(y)) < 0.97)
+    colours = rng.uniform(0.1, 0.95, (3, 3))
+    parts = np.digitize(fractal(side, side, rng, 1.7), np.sort(rng.normal(0, 1, 2)))
+    return np.concatenate([colours[parts].transpose(2, 0, 1), alpha[None]]).astype(np.float32)
+
+
+def _plain(height: int, width: int, rng: Rng) -> Field:
+    """A wall or the dark: one shade that grows lighter to one side, a little rough."""
+    shade = np.array(_colour(rng, 5, 160)) + fractal(height, width, rng, 1.7)[..., None] * 6
+    return np.asarray(shade + np.linspace(0, rng.uniform(0, 70), height)[:, None, None])
+
+
 TEXTURES: tuple[Texture, ...] = (
-    clouds, ridges, grain, weave, lumps, lumps, land, land, figure, figure
+    clouds, ridges, grain, weave, lumps, lumps, land, land, figure, figure, bodies, bodies, bodies
 )  # fmt: skip
 
 

@@ -85,6 +85,10 @@ def test_takes_what_has_a_picture_and_a_name(stamps: Path) -> None:
         ("A “Fuji” apple.", ("fuji apple", "apple")),
         ("Teddy bear.", ("teddy bear", "bear")),
         ("The letter a.", ("letter a", "a")),
+        (
+            "The letter SZ or sharp S.",
+            ("letter sz or sharp s", "letter sz", "sz", "sz or sharp s", "sharp s"),
+        ),
         ("Mercury—the planet closest to the Sun.", ("mercury",)),
         ("Say cheese!", ()),
         ("Tankers carry bulk liquids.", ()),
@@ -118,6 +122,11 @@ def named(caption: str) -> Item:
         ("The letter A.", "letter", 0),
         ("The letter A.", "the letter B", 0),
         ("Seven.", "7", 1),
+        ("A sail boat.", "sailboat", 1),
+        ("A lightbulb.", "a light bulb", 1),
+        ("A jack-o'-lantern.", "jack-o-lantern", 1),
+        ("The letter SZ or sharp S.", "sharp S", 1),
+        ("The letter SZ or sharp S.", "S", 0),
     ],
 )
 def test_the_whole_answer_counts(caption: str, answer: str, right: int) -> None:

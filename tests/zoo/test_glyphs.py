@@ -9,7 +9,7 @@ import torch
 from test_words import sized_clip
 from torch import nn
 from zoo.clip_model import NameHead
-from zoo.glyph_records import WHICH, glyph_examples
+from zoo.glyph_records import SAID, WHICH, glyph_examples
 from zoo.glyphs import CHESS, GLYPHS, MARKED, MUSIC, OF_THEIR_OWN, Typefaces
 from zoo.mosaics import GRID
 from zoo.sources import SOURCES, TRAINING_LICENCES
@@ -63,7 +63,9 @@ def test_records_ask_what_it_is(typefaces: Typefaces) -> None:
     made = glyph_examples(typefaces, 200, np.random.default_rng(1))
     read = {question: answer for e in made for question, answer in e.turns if question in
             {q for some in WHICH.values() for q in some}}  # fmt: skip
-    assert {e.turns[0][1] for e in made} == set(GLYPHS)
+    assert {e.turns[0][1] for e in made} == {SAID.get(name, name) for name in GLYPHS}
+    games = {e.turns[0][1] for e in made if ("chess" in dict(e.turns).values())}
+    assert games and games <= {"king", "queen", "rook", "bishop", "knight", "pawn"}
     assert read and all(len(answer) == 1 for answer in read.values())
     kinds = {answer for e in made for question, answer in e.turns if " or a " in question}
     assert kinds == {"a letter", "a digit"}

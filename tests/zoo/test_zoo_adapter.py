@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from zoo.adapter import build, shape
+from zoo.adapter import build, shape, unmerged
 
 from neva.nano.assemble import read_parts
 from neva.nano.manifest import WEIGHTS, read_manifest
-from neva.nano.pack import _read_adapter
+from neva.nano.pack import _read_adapter, pack
 
 
 def test_what_is_packed_comes_back(tmp_path: Path) -> None:
@@ -21,6 +22,15 @@ def test_what_is_packed_comes_back(tmp_path: Path) -> None:
     assert scale == read_manifest(WEIGHTS).scale
     assert found.keys() == packed.keys()
     assert all(np.array_equal(found[name], value) for name, value in packed.items())
+
+
+def test_taken_apart_it_packs_to_the_same_files(tmp_path: Path) -> None:
+    start, weights = tmp_path / "start", tmp_path / "weights"
+    unmerged(start)
+    build(tmp_path / "adapter")
+    shutil.copytree(WEIGHTS, weights)
+    made = pack(start, tmp_path / "adapter", weights)
+    assert made == read_manifest(WEIGHTS)
 
 
 def test_two_ranks_are_no_adapter() -> None:

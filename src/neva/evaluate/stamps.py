@@ -10,9 +10,10 @@ What counts (`names_of`): of the caption's first clause without its article or "
 noun phrase before any preposition, participle or verb. Right are that phrase and the clause, both
 also without some or all of the modifiers before the phrase's last word, its head noun: "great blue
 heron", "blue heron" and "heron"; of "the Spanish letter n with a tilde" also "letter n with a
-tilde" and "letter n"; of "a hibiscus flower" also "hibiscus". A plural counts as its singular. The
-answer must be one of these as a whole: neither a longer sentence nor a synonym counts. Captions
-that are no noun phrase ("Say cheese!") are left out.
+tilde" and "letter n"; of "a hibiscus flower" also "hibiscus". Of "X or Y" either counts. A plural
+counts as its singular, and a compound however it is joined ("sail boat", "sailboat"). The answer
+must be one of these as a whole: neither a longer sentence nor a synonym counts. Captions that are
+no noun phrase ("Say cheese!") are left out.
 """
 
 import re
@@ -48,6 +49,7 @@ jumping swimming holding wearing covered hatched"""
 ENDS = frozenset((PREPOSITIONS + " " + VERBS).split())
 NO_NAME = "happy sad eat say enter down no dead not less greater times it's"
 NOT_NOUNS = frozenset(NO_NAME.split(" "))
+EITHER = " or "
 CLASSIFIERS = frozenset(("fruit", "flower"))  # "an avocado fruit" is an avocado
 ALWAYS_PLURAL = frozenset(["glasses", "sunglasses", "pants", "jeans", "scissors", "pliers"])
 MOST_WORDS = 4  # of a caption without an article
@@ -88,8 +90,9 @@ class Stamps:
     def judge(self, item: Item, answer: str) -> tuple[str, float]:
         """Right when the whole answer, without "it is a", is a name or a plural of one."""
         read = plain(answer)
-        said = {read, *singular(read)}
-        return read, float(bool(read) and not said.isdisjoint(plain(gold) for gold in item.golds))
+        said = {joined(name) for name in (read, *singular(read))}
+        golds = {joined(plain(gold)) for gold in item.golds}
+        return read, float(bool(read) and not said.isdisjoint(golds))
 
     def metrics(self, judged: Sequence[Judged]) -> dict[str, float]:
         """Accuracy overall, without symbols, by kind and by folder; of the whole clause."""
@@ -147,6 +150,7 @@ def names_of(caption: str) -> tuple[str, ...]:
     named += [" ".join(words[start:]) for start in starts if end < len(words)]
     if phrase[-1] in CLASSIFIERS and len(phrase) > 1:
         named += [" ".join(phrase[start:-1]) for start in starts[:-1]]
+    named += [one for name in tuple(named) if EITHER in name for one in name.split(EITHER)]
     return tuple(dict.fromkeys(form for name in named for form in (name, *singular(name))))
 
 
@@ -175,6 +179,11 @@ def plain(text: str) -> str:
     rest = words.split()
     rest = rest[1:] if len(rest) > 1 and rest[0] in ARTICLES else rest
     return " ".join(NUMBERS.get(word, word) for word in rest)
+
+
+def joined(name: str) -> str:
+    """A plain name without what joins or parts its words: spaces, apostrophes."""
+    return name.replace(" ", "").replace("'", "")
 
 
 def drawn(path: Path, place: Path) -> Path:

@@ -5,7 +5,9 @@ Used by `zoo/` once the training is done:
     from neva.nano.pack import pack
     pack(run / "final", run / "adapter")       # writes src/neva/nano/weights/
 
-It proves itself: the parts are put together again and compared with the checkpoint.
+It proves itself: the parts are put together again and compared with the checkpoint. A part that
+is there already and holds the checkpoint's tensors bit for bit stays as it is: rounded again to
+eight bits it would be another file, and the repository's history would grow for nothing.
 """
 
 import json
@@ -30,7 +32,7 @@ from neva.model.weights import TensorFiles, read_entries, read_weights, sha256_f
 from neva.nano.assemble import EXTRA_ROWS, assemble, sha256_tensors
 from neva.nano.base import PACKAGE, BaseModel, check_base, find_base
 from neva.nano.manifest import SMALL, WEIGHTS, Manifest
-from neva.nano.narrow import narrowed
+from neva.nano.narrow import Widened, narrowed
 
 Array = NDArray[Any]
 NAME = "neva-nano"
@@ -63,14 +65,17 @@ def pack(
     lora, scale = ({}, 1.0) if adapter is None else _read_adapter(adapter)
     rows = tensors[f"{BODY}embed_tokens.weight"][len(original["embed_tokens.weight"]) :]
     groups = {
-        "vision_tower.safetensors": narrowed(_under(tensors, VISION)),
-        "projector.safetensors": narrowed(_under(tensors, PROJECTOR)),
-        "adapter.safetensors": narrowed({**lora, EXTRA_ROWS: rows}),
+        "vision_tower.safetensors": _under(tensors, VISION),
+        "projector.safetensors": _under(tensors, PROJECTOR),
+        "adapter.safetensors": {**lora, EXTRA_ROWS: rows},
     }
     fresh = out.with_name(f".{out.name}-fresh")
     with written_aside(fresh) as folder, TemporaryDirectory() as scratch:
         for target, group in groups.items():
-            save_file(group, folder / target)
+            if _holds(out / target, group):
+                shutil.copyfile(out / target, folder / target)
+            else:
+                save_file(narrowed(group), folder / target)
         _copy_small(opened.path, folder / SMALL)
         whole = Path(scratch)
         draft = Manifest(
@@ -99,6 +104,16 @@ def _hashes(folder: Path) -> dict[str, str]:
     """Path within the folder -> sha256."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
+
+
+def _holds(part: Path, tensors: Mapping[str, Array]) -> bool:
+    """Whether the part's file is there and widens to these tensors, bit for bit."""
+    if not part.is_file():
+        return False
+    kept = Widened(TensorFiles({entry.name: entry for entry in read_entries(part)}))
+    return set(kept) == set(tensors) and all(
+        np.array_equal(kept[name], value) for name, value in tensors.items()
+    )
 
 
 def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
