@@ -55,21 +55,21 @@ class Round:
 ROUNDS = (
     Round(
         "wide",
-        "vqa=200 names=2200 strange=2600 families=60 icon_names=60 emoji=100 icons=20 monos=30 "
-        "flags=350 shapes=80 glyphs=1040 coins=80 unsure=640 capitals=40 sums=20 chatter=1 "
-        "places=500 sides=250 crowds=800 reasoning=800 mixed=900 riddles=200 seed=3636",
-        talk=(120, 280),
-        steps=680,
-        rate=5e-4,
-        projector_rate=1e-12,
+        "vqa=350 names=3500 strange=1700 families=100 icon_names=80 emoji=150 icons=20 monos=40 "
+        "flags=600 shapes=120 glyphs=900 unsure=600 capitals=60 sums=30 chatter=1 places=900 "
+        "sides=450 crowds=1300 reasoning=1000 mixed=1500 riddles=350 seed=3434",
+        talk=(200, 500),
+        steps=890,
+        rate=6e-4,
+        projector_rate=2e-6,
     ),
     Round(
         "even",
-        "vqa=90 names=450 strange=500 families=40 icon_names=10 emoji=25 icons=4 monos=8 flags=130 "
-        "shapes=20 glyphs=240 coins=20 unsure=200 capitals=15 sums=10 chatter=1 places=130 "
-        "sides=60 crowds=300 reasoning=220 mixed=330 riddles=50 seed=3737",
-        talk=(150, 450),
-        steps=220,
+        "vqa=100 names=600 strange=800 families=40 icon_names=10 emoji=30 icons=4 monos=8 "
+        "flags=150 shapes=30 glyphs=560 coins=40 unsure=260 capitals=15 sums=10 chatter=1 "
+        "places=150 sides=60 crowds=320 reasoning=300 mixed=350 riddles=60 seed=3737",
+        talk=(120, 280),
+        steps=250,
         rate=3e-4,
         projector_rate=1e-12,
     ),
@@ -165,8 +165,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     parser.add_argument("--adapter", type=Path, help="peft's directory to start from")
+    names = [one.name for one in ROUNDS]
+    parser.add_argument("--first", choices=names, default=names[0], help="leave out those before")
     o = parser.parse_args(argv)
-    print(train(o.work, o.work / "pretrain" / "final", ROUNDS, o.adapter))
+    rounds = ROUNDS[names.index(o.first) :]
+    print(train(o.work, o.work / "pretrain" / "final", rounds, o.adapter))
     return 0
 
 

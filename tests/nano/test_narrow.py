@@ -34,7 +34,7 @@ def test_an_adapter_has_a_scale_for_each_component() -> None:
     assert sorted(whole) == ["q.lora_A", "q.lora_B"]
     assert len(whole) == 2
     error = np.abs(whole["q.lora_B"].astype(np.float64) - up).max(axis=0)
-    assert (error <= np.abs(up).max(axis=0) * (0.5 / 127 + 2**-8)).all()
+    assert (error <= np.abs(up).max(axis=0) * (0.5 / 31 + 2**-8)).all()
 
 
 @pytest.mark.parametrize("shape", [(LEAST,), (8, 16), (4, 3, 16, 32)])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from openvino import Core
 
 from neva.engine.graphs import Export
+from neva.engine.mapped import let_go
 from neva.engine.messages import Setup
 
 Seen = tuple[str, NDArray[Any] | Exception]
@@ -60,11 +61,20 @@ class Eyes:
             found.append((name, features))
         return found
 
+    def _warm(self, tower: Any) -> None:
+        """Show it nothing, so that the first picture finds its weights where kernels want them."""
+        shape = [
+            side.get_length() if side.is_static else 1 for side in tower.input(0).partial_shape
+        ]
+        tower(np.zeros(shape, np.float32))
+        let_go(self._made.vision.with_suffix(".bin"))
+
     def _run(self) -> None:
         """The tower is loaded at once, beside the language model."""
         tower: Any = None
         try:
             tower = Core().compile_model(self._made.vision, "CPU", self._properties)
+            self._warm(tower)
         except Exception as error:
             failure = error
         while True:

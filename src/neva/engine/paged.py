@@ -6,6 +6,7 @@ after one and may crash the process (docs/engines.md).
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from openvino import Tensor
 
 from neva.engine.graphs import Export
+from neva.engine.mapped import let_go
 from neva.engine.messages import Add, Failed, Setup, Tokens
 from neva.engine.protocol import Sampling
 from neva.engine.spelling import spelling_tokenizer
@@ -48,6 +50,7 @@ class PagedModel:
             str(made.folder), self.tokenizer, scheduler, "CPU", **properties
         )
         self._live: dict[int, _Live] = {}
+        self._unread: Path | None = made.language.with_suffix(".bin")  # until an answer was given
 
     @property
     def cache_share(self) -> float:
@@ -83,7 +86,7 @@ class PagedModel:
         for key, live in list(self._live.items()):
             tokens, scores, finish = _read(live.handle)
             if finish is not None:
-                del self._live[key]
+                self._finished(key)
             if tokens or finish is not None:
                 yield Tokens(key, tuple(tokens), finish, tuple(scores) if live.logprobs else ())
             elif live.handle.get_status() == genai.GenerationStatus.IGNORED:
@@ -91,6 +94,13 @@ class PagedModel:
                 yield Failed(
                     key, "the engine's memory (KV cache) is too small for this request: shorten it"
                 )
+
+    def _finished(self, key: int) -> None:
+        """After the first answer every kernel has its own copy of its weights."""
+        del self._live[key]
+        if self._unread is not None:
+            let_go(self._unread)
+            self._unread = None
 
 
 def _read(handle: Any) -> tuple[list[int], list[float], Any]:
