@@ -13,8 +13,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from neva.engine.protocol import Engine
+from neva.server.address import bind
 from neva.server.app import create_app
-from neva.server.listen import Server, bind, server_for
+from neva.server.listen import Server, server_for
 from neva.server.settings import Settings
 
 WEB = httpx.Client(verify=False, timeout=60)

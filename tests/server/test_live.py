@@ -14,8 +14,9 @@ from echo_engine import EchoEngine, heard_as, wait_until
 from server_house import CHAT, NVIDIA, WEB, Live
 
 from neva.engine.protocol import Chunk, Finish, Usage
+from neva.server.address import bind
 from neva.server.app import create_app
-from neva.server.listen import bind, listen, server_for
+from neva.server.listen import listen, server_for
 from neva.server.listening import Listener
 from neva.server.patience import PatientProtocol
 from neva.server.settings import Limits, Settings

@@ -25,9 +25,9 @@ from test_keys import bearer, run
 from neva.commands.serve import banner, guarded
 from neva.errors import NevaError
 from neva.server import assets, auth, content
+from neva.server.address import LOOPBACK_NAMES, check_exposure, in_the_clear
 from neva.server.auth import Key, Keys, hashed, new_key
 from neva.server.fetch import Fetcher, Target
-from neva.server.listen import LOOPBACK_NAMES, check_exposure, in_the_clear
 from neva.server.settings import Limits, Settings
 
 HI = {"messages": [{"role": "user", "content": "Hi"}]}

@@ -129,6 +129,12 @@ def test_the_engine_opens_while_the_app_is_made_and_its_failure_is_told_later() 
         engine()
 
 
+def test_the_engine_begins_before_the_web_framework_is_imported() -> None:
+    code = "import neva.commands.serve, sys; print({'fastapi', 'uvicorn'} & set(sys.modules))"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "set()"
+
+
 def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = str(bound.getsockname()[1])

@@ -9,7 +9,7 @@ from server_house import CHAT, NVIDIA, House
 
 from neva.commands.serve import serve
 from neva.errors import NevaError
-from neva.server.listen import check_exposure
+from neva.server.address import check_exposure
 from neva.server.settings import Limits, Settings
 
 TALK = [{"role": r, "content": "Hi"} for r in ("user", "assistant", "user")]

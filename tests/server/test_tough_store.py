@@ -29,7 +29,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from echo_engine import EchoEngine
 from neva.server.app import create_app
-from neva.server.listen import bind, listen, server_for
+from neva.server.address import bind
+from neva.server.listen import listen, server_for
 from neva.server.settings import Settings
 with bind("127.0.0.1", int(sys.argv[3])) as bound:
     app = create_app(EchoEngine(), Settings(data=Path(sys.argv[2])))

@@ -19,15 +19,8 @@ from neva.engine.precision import SERVED
 from neva.engine.protocol import Engine
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
+from neva.server.address import LOOPBACK_NAMES, bind, check_exposure, in_the_clear
 from neva.server.auth import Keys
-from neva.server.listen import (
-    LOOPBACK_NAMES,
-    bind,
-    check_exposure,
-    in_the_clear,
-    listen,
-    server_for,
-)
 from neva.server.logs import log_to_stderr
 from neva.server.settings import Limits, Settings
 
@@ -213,7 +206,8 @@ def run(settings: Settings, open_it: Callable[[], Engine]) -> None:
 
     with bind(settings.host, settings.port) as bound:
         engine = begun(open_it)
-        from neva.server.app import create_app  # half a second, while the engine loads
+        from neva.server.app import create_app  # a second with the next, while the engine loads
+        from neva.server.listen import listen, server_for
 
         server = server_for(create_app(engine, settings, opened))
         listen(server, bound, lambda: console.print(banner(settings)))
