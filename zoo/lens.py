@@ -4,7 +4,8 @@
 
 The lens reads the names off the image tokens as `zoo.words` wrote them, without running the LM
 (`zoo.reading`): the name, of all that were trained, that they likeliest spell. The LM answers
-"What is this?" greedily. Both see unseen views of training drawings and OpenMoji's dev half.
+"What is this?" greedily. Both see unseen views of training drawings and OpenMoji's dev half, or
+Tux Paint's stamps (``--stamps``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +22,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from neva.evaluate import TASKS, read
 from neva.evaluate.normalise import bare
+from neva.images import read_image
 from neva.model import Checkpoint
 from neva.model.features import image_features
 from neva.model.load import load_model
 from zoo.augment import compose, load, normalise
 from zoo.clip_data import Sampler, usable
+from zoo.judged import data_of
 from zoo.reading import Reader, openmoji_dev
 from zoo.rounds import ROUNDS, Place
 from zoo.share import quick_type
@@ -83,28 +88,55 @@ def say(model: torch.nn.Module, tokens: Tensor, tokenizer: Tokenizer) -> list[st
     return [tokenizer.decode(answer) for answer in answers]
 
 
-def measure(checkpoint: Path, work: Path, count: int) -> dict[str, dict[str, float]]:
+class Lens:
+    """A checkpoint, and a reader that knows every name that was trained."""
+
+    def __init__(self, checkpoint: Path, work: Path) -> None:
+        self.parent = Checkpoint.open(checkpoint)
+        self.model = load_model(self.parent, "cpu", quick_type()).eval()
+        self.tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+        self.sampler = Sampler(work)
+        table = self.model.get_input_embeddings().weight.detach()
+        names = sorted({d.concept for d in self.sampler.gallery.drawings if usable(d)})
+        known = table[: self.parent.image_token_id].float()
+        self.reader = Reader(names, known, self.tokenizer)
+
+    @torch.no_grad()
+    def readings(self, pixels: Tensor) -> dict[str, list[str]]:
+        """What is read off the tokens of normalised pixels ``(N, 3, 128, 128)``, and said."""
+        features = image_features(self.model, pixels, self.parent.pixels)
+        tokens = self.model.model.multi_modal_projector(features.to(quick_type())).float()
+        said = say(self.model, tokens, self.tokenizer)
+        return {"lens": self.reader.read(tokens), "lm": said}
+
+
+def measure(lens: Lens, work: Path, count: int) -> dict[str, dict[str, float]]:
     """Shares of exact names, by the lens and by the LM."""
-    parent = Checkpoint.open(checkpoint)
-    model = load_model(parent, "cpu", quick_type()).eval()
-    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
-    sampler = Sampler(work)
-    embedding = model.get_input_embeddings().weight.detach()[: parent.image_token_id].float()
-    names = sorted({d.concept for d in sampler.gallery.drawings if usable(d)})
-    reader = Reader(names, embedding, tokenizer)
-    found = {}
-    for title, pictures in (("trained", trained(sampler, count)), ("unseen", unseen(work, count))):
-        with torch.no_grad():
-            features = image_features(model, pictures.pixels, parent.pixels)
-            tokens = model.model.multi_modal_projector(features.to(quick_type())).float()
-        readings = {"lens": reader.read(tokens), "lm": say(model, tokens, tokenizer)}
-        found[title] = {
+    views = {"trained": trained(lens.sampler, count), "unseen": unseen(work, count)}
+    return {
+        title: {
             who: float(
                 np.mean([bare(a) == bare(b) for a, b in zip(said, pictures.names, strict=True)])
             )
-            for who, said in readings.items()
+            for who, said in lens.readings(pictures.pixels).items()
         }
-    return found
+        for title, pictures in views.items()
+    }
+
+
+def measure_stamps(lens: Lens, packages: Path, part: int = 64) -> dict[str, dict[str, int]]:
+    """How many of Tux Paint's stamps are right by the judge of `neva eval stamps`, by kind."""
+    task = TASKS["stamps"]
+    items = read(task, data_of("stamps", packages))
+    squares = [lens.parent.pixels.square(read_image(item.image)) for item in items if item.image]
+    pixels = normalise(torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255)
+    right: dict[str, Counter[str]] = {"lens": Counter(), "lm": Counter()}
+    for first in range(0, len(items), part):
+        for who, said in lens.readings(pixels[first : first + part]).items():
+            for item, name in zip(items[first:], said, strict=False):
+                for group in ("all", item.kind):
+                    right[who][group] += task.judge(item, name)[1] == 1
+    return {who: dict(counts) for who, counts in right.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -115,10 +147,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     parser.add_argument("--model", type=Path, help="default: of the last round")
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--stamps", action="store_true", help="count Tux Paint's stamps instead")
     parser.add_argument("--json", type=Path)
     o = parser.parse_args(argv)
-    found = measure(o.model or Place(o.work, ROUNDS[-1].name).run / "final", o.work, o.count)
-    text = json.dumps({"count": o.count, **found}, indent=1)
+    lens = Lens(o.model or Place(o.work, ROUNDS[-1].name).run / "final", o.work)
+    if o.stamps:
+        text = json.dumps(measure_stamps(lens, o.work / "packages"), indent=1)
+    else:
+        text = json.dumps({"count": o.count, **measure(lens, o.work, o.count)}, indent=1)
     print(text)
     if o.json:
         o.json.write_text(text + "\n")

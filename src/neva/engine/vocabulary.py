@@ -6,7 +6,7 @@ SentencePiece's kind writes a space as U+2581 and a byte without a letter as `<0
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -31,15 +31,16 @@ def spellings(tokenizer: Tokenizer) -> tuple[bytes, ...] | None:
     None for a tokenizer of another kind, whose tokens are no bytes (WordPiece).
     """
     kinds = set(_kinds(tokenizer))
+    words = tokenizer.get_vocab(with_added_tokens=True)
     if "ByteLevel" in kinds:
-        spell = _byte_level
+        spell = _byte_level("".join(words))
     elif kinds & {"ByteFallback", "Metaspace"}:
         spell = _sentence_piece
     else:
         return None
     added = tokenizer.get_added_tokens_decoder()
     made = [b""] * tokenizer.get_vocab_size(with_added_tokens=True)
-    for text, token in tokenizer.get_vocab(with_added_tokens=True).items():
+    for text, token in words.items():
         if token >= len(made):
             made.extend([b""] * (token + 1 - len(made)))
         if token not in added:
@@ -60,11 +61,18 @@ def _kinds(tokenizer: Tokenizer) -> Iterator[str]:
         yield str(state["type"])
 
 
-def _byte_level(text: str) -> bytes:
-    letters = byte_letters()
-    if all(letter in letters for letter in text):
-        return bytes(letters[letter] for letter in text)
-    return text.encode()
+def _byte_level(all_letters: str) -> Callable[[str], bytes]:
+    """Spells tokens that have no other letters than these; one with a letter that stands for no
+    byte is spelled as itself."""
+    table = str.maketrans({letter: chr(byte) for letter, byte in byte_letters().items()})
+    strange = set(all_letters).difference(byte_letters())
+
+    def spell(text: str) -> bytes:
+        if strange and not strange.isdisjoint(text):
+            return text.encode()
+        return text.translate(table).encode("latin-1")
+
+    return spell
 
 
 def _sentence_piece(text: str) -> bytes:
