@@ -61,20 +61,11 @@ class Eyes:
             found.append((name, features))
         return found
 
-    def _warm(self, tower: Any) -> None:
-        """Show it nothing, so that the first picture finds its weights where kernels want them."""
-        shape = [
-            side.get_length() if side.is_static else 1 for side in tower.input(0).partial_shape
-        ]
-        tower(np.zeros(shape, np.float32))
-        let_go(self._made.vision.with_suffix(".bin"))
-
     def _run(self) -> None:
         """The tower is loaded at once, beside the language model."""
         tower: Any = None
         try:
             tower = Core().compile_model(self._made.vision, "CPU", self._properties)
-            self._warm(tower)
         except Exception as error:
             failure = error
         while True:
@@ -85,6 +76,8 @@ class Eyes:
                 if tower is None:
                     raise failure
                 features = np.array(tower(self._recipe.normalise(square)[None])[0][0], np.float32)
+                if not self.encoded:  # the kernels have their own copy of the weights now
+                    let_go(self._made.vision.with_suffix(".bin"))
                 self.encoded += 1
                 self._done.put((name, features))
             except Exception as error:
