@@ -16,7 +16,7 @@ from zoo.scenes import Placed, Scene, side_of, third_of
 if TYPE_CHECKING:
     from zoo.scene_questions import View
 
-GENERAL_SHARE = 0.36
+GENERAL_AT_ENDS = 0.36
 """How often what stands at an end is called by its general word."""
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 WHETHER = {
@@ -125,7 +125,7 @@ def called(view: View, one: Placed) -> str:
     """A thing's name, or now and then its general word: things of scenes are small, and none of
     their names is sure (`zoo.general`)."""
     general = "" if one.colour else view.casting.deck.general_of(one.name)
-    return general if general and view.rng.random() < GENERAL_SHARE else one.phrase
+    return general if general and view.rng.random() < GENERAL_AT_ENDS else one.phrase
 
 
 def outermost(scene: Scene, side: str) -> Placed | None:

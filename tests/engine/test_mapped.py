@@ -51,6 +51,16 @@ def test_what_was_written_is_not_lost(weights: Path) -> None:
         assert view[100:103] == b"new"
 
 
+def test_where_proc_is_hidden_nothing_happens(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", hidden)
+    assert let_go(weights) == 0
+
+
 def test_a_file_that_is_not_mapped_is_nothing(weights: Path) -> None:
     assert let_go(weights) == 0
     assert let_go(weights.with_name("none.bin")) == 0

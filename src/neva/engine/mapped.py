@@ -6,7 +6,7 @@ from the page cache.
 """
 
 import ctypes
-import ctypes.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +16,14 @@ DONTNEED = 4
 
 
 def let_go(file: Path) -> int:
-    """Give back this process's pages of a file mapped read-only; the bytes mapped (0 elsewhere
-    than on Linux). A mapping that could be written to is left alone: its pages may be its own."""
+    """Give back this process's pages of a file mapped read-only; the bytes mapped, 0 elsewhere than
+    on Linux or where /proc is hidden: it saves memory, and nobody's answer may depend on it.
+
+    A mapping that could be written to is left alone: its pages may be its own.
+    """
     if not sys.platform.startswith("linux"):
         return 0
-    libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
+    libc = ctypes.CDLL(None)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     given = 0
     for start, end in _mappings(file):
@@ -31,9 +34,13 @@ def let_go(file: Path) -> int:
 
 def _mappings(file: Path) -> Iterator[tuple[int, int]]:
     """Where the file is mapped read-only: (first address, address behind)."""
-    path = str(file.resolve())
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+    path = os.fsencode(file.resolve())
+    try:
+        maps = Path("/proc/self/maps").read_bytes()
+    except OSError:
+        return
+    for line in maps.splitlines():
         fields = line.split(maxsplit=5)
-        if len(fields) == 6 and fields[5] == path and "w" not in fields[1]:
-            start, end = (int(address, 16) for address in fields[0].split("-"))
+        if len(fields) == 6 and fields[5] == path and b"w" not in fields[1]:
+            start, end = (int(address, 16) for address in fields[0].split(b"-"))
             yield start, end
