@@ -45,8 +45,8 @@ class Round:
     rate: float
     projector_rate: float
     """Far below the adapter's, or the LM would learn to read words that move away: the features of
-    `zoo.recall` are twenty times as large as a CLIP's usually are, and so is what a step moves. 1e-12 moves nothing
-    that bfloat16 shows, and the packed projector stays the file it was (`neva.nano.pack`)."""
+    `zoo.recall` are twenty times as large as a CLIP's usually are, and so is what a step moves.
+    1e-12 moves nothing that bfloat16 shows, and the packed projector stays the file it was."""
 
     def plan(self) -> InstructionPlan:
         """The numbers of `records`; ValueError for one that no plan has."""
