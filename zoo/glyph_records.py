@@ -15,8 +15,9 @@ WHICH = {
     "a digit": ("Which digit is this?", "What number is it?", "Read the number."),
 }
 """Kind -> questions for the bare character."""
-SAID = {name: name.removeprefix("chess ") for name in CHESS}
-"""Name -> what a person says who is asked what this is: *king*, not Unicode's *chess king*."""
+SAID = {name: name.removeprefix("chess ") for name in CHESS} | {"equals sign": "equals"}
+"""Name -> what a person says who is asked what this is: *king*, not Unicode's *chess king*; and
+*equals*, as *plus* and *minus* are said."""
 GAME = ("Which game is it from?", "Of which game is this a piece?")
 KIND = ("Is it a letter or a digit?", "Is this a digit or a letter?")
 

@@ -28,6 +28,7 @@ from zoo.coins import COINS
 from zoo.colours import COLOURS, draw_shape
 from zoo.deck import KINDS, Deck
 from zoo.drawings import Drawing
+from zoo.everyday import EVERYDAY, said
 from zoo.glyph_records import glyph_examples
 from zoo.glyphs import Typefaces
 from zoo.names import says_colour
@@ -51,6 +52,8 @@ class InstructionPlan:
     names: int = 5500
     strange: int = 2600
     """Names of drawings that CLIP never saw, or general words for them (`zoo.general`)."""
+    everyday: int = 0
+    """Names of what people call otherwise than CLDR (`zoo.everyday`), beside all names'."""
     families: int = 130
     icon_names: int = 200
     emoji: int = 400
@@ -93,9 +96,10 @@ def _ask_is(name: str, drawing: Drawing, rng: Rng) -> str:
 
 def name_turns(deck: Deck, drawing: Drawing, rng: Rng) -> list[Turn]:
     """Name, is it X (true and false), kind, keywords."""
-    turns: list[Turn] = [(say.name_question(rng), drawing.concept)]
+    name = said(drawing.concept)
+    turns: list[Turn] = [(say.name_question(rng), name)]
     if rng.random() < 0.6:
-        turns.append((_ask_is(drawing.concept, drawing, rng), "yes"))
+        turns.append((_ask_is(name, drawing, rng), "yes"))
     if rng.random() < 0.75:
         turns.append((_ask_is(deck.other_than(drawing, rng), drawing, rng), "no"))
     if drawing.subgroup in KINDS and rng.random() < 0.6:
@@ -123,7 +127,7 @@ def art_example(deck: Deck, row: int, rng: Rng) -> Example:
         turns.append(("Where in the picture is it?", third_of(scene, scene.objects[0])))
     if rng.random() < 0.15:
         kind = KINDS.get(drawing.subgroup, "")
-        text = f"The image shows {drawing.concept}" + (f" ({kind})." if kind else ".")
+        text = f"The image shows {said(drawing.concept)}" + (f" ({kind})." if kind else ".")
         turns.append((say.pick(say.DESCRIBE, rng), text))
     return Example(drawing.kind, _shuffled(turns, rng), picture)
 
@@ -200,6 +204,12 @@ def coin_examples(deck: Deck, count: int, rng: Rng) -> list[Example]:
     return [name_example(deck, int(r), rng) for r in rng.choice(rows, count)] if rows else []
 
 
+def everyday_rows(deck: Deck, count: int, rng: Rng) -> list[int]:
+    """Rows of what people call otherwise than CLDR: every concept in turn, by any artist."""
+    known = [concept for concept in EVERYDAY if concept in deck.by_concept]
+    return [deck.one_of(known[n % len(known)], rng) for n in range(count)] if known else []
+
+
 def _emoji_rows(deck: Deck, count: int, rng: Rng) -> list[int]:
     """Rows balanced by concept: every concept in turn, by any artist."""
     rows: list[int] = []
@@ -225,6 +235,7 @@ def examples(
     out += [name_example(deck, r, rng) for r in _emoji_rows(deck, plan.names, rng)]
     strange = rng.choice(deck.strange, plan.strange, replace=plan.strange > len(deck.strange))
     out += [name_example(deck, int(r), rng) for r in strange]
+    out += [name_example(deck, r, rng) for r in everyday_rows(deck, plan.everyday, rng)]
     families = [r for c in deck.concepts if c.startswith("family:") for r in deck.by_concept[c]]
     if families:
         out += [name_example(deck, int(r), rng) for r in rng.choice(families, plan.families)]

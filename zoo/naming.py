@@ -18,6 +18,7 @@ from zoo.augment import LIT, frame, style
 from zoo.clip_data import held_out, keeps_colours
 from zoo.deck import Deck
 from zoo.drawings import Drawing
+from zoo.everyday import said
 from zoo.general import general_of, share_of
 from zoo.records import Example, Turn
 from zoo.relief import lit
@@ -72,9 +73,9 @@ def drawn(deck: Deck, row: int, rng: Rng) -> Image.Image:
 
 
 def answer_of(drawing: Drawing, rng: Rng) -> str:
-    """The name, or now and then the general word (`zoo.general`)."""
+    """The name (`zoo.everyday`), or now and then the general word (`zoo.general`)."""
     general = general_of(drawing)
-    return general if rng.random() < share_of(general, held_out(drawing)) else drawing.concept
+    return general if rng.random() < share_of(general, held_out(drawing)) else said(drawing.concept)
 
 
 def name_example(deck: Deck, row: int, rng: Rng) -> Example:

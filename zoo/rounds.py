@@ -47,6 +47,9 @@ class Round:
     """Far below the adapter's, or the LM would learn to read words that move away: the features of
     `zoo.recall` are twenty times as large as a CLIP's usually are, and so is what a step moves.
     1e-12 moves nothing that bfloat16 shows, and the packed projector stays the file it was."""
+    hold_a: bool = False
+    """Whether only the adapter's B learns (``--lora-hold-a``): A's bytes stay as they are packed,
+    and a version costs the repository's history half of an adapter."""
 
     def plan(self) -> InstructionPlan:
         """The numbers of `records`; ValueError for one that no plan has."""
@@ -66,13 +69,14 @@ ROUNDS = (
     ),
     Round(
         "even",
-        "vqa=100 names=600 strange=800 families=40 icon_names=10 emoji=30 icons=4 monos=8 "
-        "flags=150 shapes=30 glyphs=560 coins=40 unsure=260 capitals=15 sums=10 chatter=1 "
-        "places=150 sides=60 crowds=320 reasoning=300 mixed=350 riddles=60 seed=3737",
-        talk=(120, 280),
-        steps=250,
-        rate=3e-4,
+        "vqa=200 names=1400 strange=1500 everyday=700 families=60 icon_names=20 emoji=120 icons=8 "
+        "monos=16 flags=300 shapes=60 glyphs=1100 coins=60 unsure=560 capitals=30 sums=20 "
+        "chatter=1 places=300 sides=120 crowds=640 reasoning=600 mixed=700 riddles=120 seed=3838",
+        talk=(200, 500),
+        steps=540,
+        rate=4e-4,
         projector_rate=1e-12,
+        hold_a=True,
     ),
 )
 """What version 14 had last, but for the last round, which is the trial's after it (zoo/README.md):
@@ -137,6 +141,7 @@ def command(place: Place, one: Round, start: Path, adapter: Path | None) -> list
     words = ["finetune", str(start), "--lora"]
     words += [word for pair in options.items() for word in map(str, pair)]
     words += ["--lora-from", str(adapter)] if adapter else []
+    words += ["--lora-hold-a"] if one.hold_a and adapter else []
     words += ["--resume"] if (place.run / "metrics.jsonl").is_file() else []
     return [sys.executable, "-m", "neva.cli", *words]
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from small import write_clip, write_language
 
 from neva.errors import DataError, NevaError
@@ -87,6 +89,28 @@ def test_lora_changes_what_it_targets_and_merges_to_the_same_model(
     from peft import PeftConfig
 
     assert PeftConfig.from_pretrained(str(tmp_path / "run" / "adapter")).r == 4
+
+
+def test_an_adapters_a_is_held_where_it_is_asked(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    from neva.model.adapter import ADAPTER
+
+    recipe = TUNE.with_values(lora=True, lora_rank=4, lora_alpha=8.0)
+    train(recipe, parent, data, pictures, tmp_path / "first")
+    begun = tmp_path / "first" / "adapter"
+    one = load_file(begun / ADAPTER)
+    rounded = {name: value.bfloat16().float() for name, value in one.items()}
+    for name, value in rounded.items():
+        one[name].copy_(value)
+    save_file(one, begun / ADAPTER)
+    held = recipe.with_values(lora_hold_a=True, lora_from=str(begun), seed=5)
+    train(held, parent, data, pictures, tmp_path / "second")
+    other = load_file(tmp_path / "second" / "adapter" / ADAPTER)
+    same = {name for name in one if torch.equal(one[name], other[name].float())}
+    assert same == {name for name in one if "lora_A" in name}
+    found = changed(parent, Checkpoint.open(tmp_path / "second" / "final"))
+    assert any("q_proj" in name for name in found)
 
 
 def test_a_float32_parent_keeps_its_frozen_bits_through_a_bfloat16_run(

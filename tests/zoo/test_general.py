@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from zoo.clip_data import held_out
+from zoo.clip_model import HEAD, NameHead
 from zoo.drawings import Drawing
+from zoo.everyday import EVERYDAY, said
 from zoo.general import GENERAL_SHARE, general_of, general_word
 from zoo.naming import answer_of
+from zoo.revive import KEPT
 
 YAK = Drawing("ox", "ox", ("animal", "bull", "taurus"), "animals-nature", "animal-mammal", "noto",
               "emoji", "Apache-2.0", "1f402")  # fmt: skip
@@ -31,6 +34,15 @@ def test_the_first_general_word_among_the_keywords(
     concept: str, keywords: tuple[str, ...], group: str, word: str
 ) -> None:
     assert general_word(concept, keywords, group) == word
+
+
+def test_what_people_call_otherwise_is_an_emoji_by_another_name() -> None:
+    known = set(NameHead.read(KEPT / HEAD).names)
+    assert set(EVERYDAY) <= known
+    assert not set(EVERYDAY) & set(EVERYDAY.values())  # nothing is called what is called otherwise
+    beetle = replace(YAK, concept="lady beetle", keywords=("ladybug",))
+    assert answer_of(beetle, np.random.default_rng(1)) == said("lady beetle") == "ladybug"
+    assert said("ox") == "ox"
 
 
 def drawings(count: int) -> list[Drawing]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from zoo.adapter import build, shape, unmerged
 
+from neva.model.adapter import ADAPTER
 from neva.nano.assemble import read_parts
 from neva.nano.manifest import WEIGHTS, read_manifest
 from neva.nano.pack import _read_adapter, pack
@@ -31,6 +33,22 @@ def test_taken_apart_it_packs_to_the_same_files(tmp_path: Path) -> None:
     shutil.copytree(WEIGHTS, weights)
     made = pack(start, tmp_path / "adapter", weights)
     assert made == read_manifest(WEIGHTS)
+
+
+def test_tensors_that_did_not_change_keep_their_bytes(tmp_path: Path) -> None:
+    start, weights, adapter = (tmp_path / name for name in ("start", "weights", "adapter"))
+    unmerged(start)
+    build(adapter)
+    theirs = load_file(adapter / ADAPTER)
+    learnt = next(name for name in theirs if name.endswith(".lora_B.weight"))
+    theirs[learnt] = theirs[learnt] * 1.25
+    save_file(theirs, adapter / ADAPTER)
+    shutil.copytree(WEIGHTS, weights)
+    pack(start, adapter, weights)
+    before, after = (load_file(one / "adapter.safetensors") for one in (WEIGHTS, weights))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    stem = learnt.removeprefix("base_model.model.model.language_model.").removesuffix(".weight")
+    assert {name.removesuffix(".scale") for name in changed} == {stem}
 
 
 def test_two_ranks_are_no_adapter() -> None:

@@ -5,9 +5,9 @@ Used by `zoo/` once the training is done:
     from neva.nano.pack import pack
     pack(run / "final", run / "adapter")       # writes src/neva/nano/weights/
 
-It proves itself: the parts are put together again and compared with the checkpoint. A part that
-is there already and holds the checkpoint's tensors bit for bit stays as it is: rounded again to
-eight bits it would be another file, and the repository's history would grow for nothing.
+It proves itself: the parts are put together again and compared with the checkpoint. What is there
+already and holds the checkpoint's tensor bit for bit stays as it is stored: rounded again to eight
+bits it would be other bytes, and the repository's history would grow for nothing.
 """
 
 import json
@@ -32,7 +32,7 @@ from neva.model.weights import TensorFiles, read_entries, read_weights, sha256_f
 from neva.nano.assemble import EXTRA_ROWS, assemble, sha256_tensors
 from neva.nano.base import PACKAGE, BaseModel, check_base, find_base
 from neva.nano.manifest import SMALL, WEIGHTS, Manifest
-from neva.nano.narrow import Widened, narrowed
+from neva.nano.narrow import SCALE, Widened, narrowed
 
 Array = NDArray[Any]
 NAME = "neva-nano"
@@ -72,10 +72,9 @@ def pack(
     fresh = out.with_name(f".{out.name}-fresh")
     with written_aside(fresh) as folder, TemporaryDirectory() as scratch:
         for target, group in groups.items():
-            if _holds(out / target, group):
-                shutil.copyfile(out / target, folder / target)
-            else:
-                save_file(narrowed(group), folder / target)
+            kept = _kept(out / target, group)
+            fresh_ones = {name: group[name] for name in group if name not in kept}
+            save_file({**narrowed(fresh_ones), **kept}, folder / target)
         _copy_small(opened.path, folder / SMALL)
         whole = Path(scratch)
         draft = Manifest(
@@ -106,14 +105,15 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
 
 
-def _holds(part: Path, tensors: Mapping[str, Array]) -> bool:
-    """Whether the part's file is there and widens to these tensors, bit for bit."""
+def _kept(part: Path, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """What a part's file stores of those tensors that it widens to, bit for bit; by stored name."""
     if not part.is_file():
-        return False
-    kept = Widened(TensorFiles({entry.name: entry for entry in read_entries(part)}))
-    return set(kept) == set(tensors) and all(
-        np.array_equal(kept[name], value) for name, value in tensors.items()
-    )
+        return {}
+    stored = TensorFiles({entry.name: entry for entry in read_entries(part)})
+    wide = Widened(stored)
+    same = [name for name in wide if name in tensors and np.array_equal(wide[name], tensors[name])]
+    names = [one for name in same for one in (name, name + SCALE) if one in stored]
+    return {name: np.ascontiguousarray(stored[name]) for name in names}
 
 
 def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -115,7 +115,7 @@ def _with_masters(learner: Learner, masters: Mapping[str, Tensor]) -> LlavaForCo
     model = learner.model
     if learner.grid.divided:
         model = load_model(learner.parent, "cpu", without=["vision"])
-        add_recipes_lora(model, learner.recipe)
+        add_recipes_lora(model, learner.recipe, learner.dtype)
     model.model.multi_modal_projector.float()
     for name, parameter in model.named_parameters():
         disk = disk_name(name)
@@ -123,6 +123,8 @@ def _with_masters(learner: Learner, masters: Mapping[str, Tensor]) -> LlavaForCo
             parameter.data = masters[disk]
         elif disk.startswith(PROJECTOR):
             parameter.data = as_tensor(read_tensors(learner.parent)[disk]).float()
+        elif ".lora_" in name:
+            parameter.data = parameter.data.float()
     return model
 
 

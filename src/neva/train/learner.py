@@ -74,11 +74,7 @@ class Learner:
                 use_fused_layers(self.model)
         self.model.requires_grad_(False)
         if recipe.lora:
-            add_recipes_lora(self.model, recipe)
-            if recipe.lora_from:
-                from neva.model.adapter import start_from
-
-                start_from(self.model, Path(recipe.lora_from))
+            add_recipes_lora(self.model, recipe, self.dtype)
         self._set_modes()
         kernels = open_kernels(self.dtype) if self.ranks.device == "cpu" and fused else None
         self.whole = Whole(self.model, parent.pixels, kernels.entropy if kernels else plain_entropy)
@@ -131,7 +127,7 @@ class Learner:
             elif self.recipe.stage == "pretrain" or disk.startswith(VISION):
                 learns = False
             else:
-                learns = "lora_" in name if self.recipe.lora else True
+                learns = learnt_part(self.recipe) in name
             parameter.requires_grad_(learns)
             if learns:
                 chosen[disk] = parameter
@@ -232,11 +228,25 @@ def supervised_tokens(row: PackedInputs) -> int:
     return int(row.supervised.sum()) - int(first.sum())
 
 
-def add_recipes_lora(model: LlavaForConditionalGeneration, recipe: Recipe) -> None:
-    """Put the recipe's adapter on `model`; its first numbers follow from the seed."""
+def learnt_part(recipe: Recipe) -> str:
+    """What is in the names of the LM's parameters that learn; "" is in all of them."""
+    return ("lora_B" if recipe.lora_hold_a else "lora_") if recipe.lora else ""
+
+
+def add_recipes_lora(
+    model: LlavaForConditionalGeneration, recipe: Recipe, dtype: torch.dtype
+) -> None:
+    """Put the recipe's adapter on `model`: its first numbers are a saved one's, or follow from the
+    seed. What is held of it is in `dtype`, as all that is frozen."""
     # peft is imported only where it is used
-    from neva.model.adapter import LoraShape, add_lora
+    from neva.model.adapter import LoraShape, add_lora, start_from
 
     targets = tuple(name.strip() for name in recipe.lora_targets.split(","))
     torch.manual_seed(recipe.seed)
-    add_lora(model, LoraShape(recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, targets))
+    shape = LoraShape(recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, targets)
+    parts = add_lora(model, shape)
+    if recipe.lora_from:
+        start_from(model, Path(recipe.lora_from))
+    for name, parameter in parts.items():
+        if learnt_part(recipe) not in name:
+            parameter.data = parameter.data.to(dtype)

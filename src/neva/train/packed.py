@@ -8,6 +8,7 @@ torch's own inductor puts there (torch/_inductor/fx_passes/mkldnn_fusion.py).
 """
 
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -84,19 +85,26 @@ def pack_frozen(body: nn.Module, gradient: bool = True) -> int:
     if not can_pack():
         return 0
     count = 0
-    for parent in list(body.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Linear) and _fits(layer):
-                setattr(parent, name, PackedLinear(Packed.of(layer, gradient)))
-                layer.weight.data = torch.empty(0)  # whoever else knows the layer keeps no memory
-                count += 1
+    for parent, name, layer in list(_packable(body)):
+        setattr(parent, name, PackedLinear(Packed.of(layer, gradient)))
+        layer.weight.data = torch.empty(0)  # whoever else knows the layer keeps no memory
+        count += 1
     return count
 
 
 def frozen_bytes(body: nn.Module) -> int:
     """Size of the layers that `pack_frozen` would pack."""
-    linears = (layer for layer in body.modules() if isinstance(layer, nn.Linear))
-    return sum(layer.weight.nbytes for layer in linears if _fits(layer))
+    return sum(layer.weight.nbytes for _, _, layer in _packable(body))
+
+
+def _packable(body: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
+    """Parent, name and layer of all that fit; an adapter's parts, in dicts of peft's, are thin and
+    stay what `neva.train.linear` knows, also where they are held."""
+    for parent in body.modules():
+        if not isinstance(parent, nn.ModuleDict):
+            for name, layer in parent.named_children():
+                if isinstance(layer, nn.Linear) and _fits(layer):
+                    yield parent, name, layer
 
 
 def _fits(layer: nn.Linear) -> bool:
