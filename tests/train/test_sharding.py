@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from small import write_clip, write_language
 from test_ranks import RECIPE, Inputs, train, train_until_killed
 
 from neva.errors import NevaError
 from neva.model import Checkpoint, read_tensors
+from neva.model.adapter import ADAPTER
 from neva.model.compose import compose
 from neva.train.recipe import Recipe
 from neva.train.sharding import Grid
@@ -74,6 +76,24 @@ def test_fsdp_of_an_adapter(alone: Alone, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("placement", [{"shard": 0}, {"tensor_parallel": 2}])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_adapter_whose_a_is_held_on_two(
+    placement: dict[str, int], precision: str, alone: Alone, tmp_path: Path
+) -> None:
+    """The A of the run that it began from is also in what two processes write."""
+    begun = alone.losses_of(LORA)[1] / "adapter"
+    recipe = LORA.with_values(precision=precision, lora_hold_a=True, lora_from=str(begun), seed=5)
+    close = 1e-4 if precision == "fp32" else 2e-2
+    check(alone, recipe, 2, tmp_path / "run", close=close, **placement)
+    ours, theirs = (load_file(p / ADAPTER) for p in (tmp_path / "run" / "adapter", begun))
+    for name in (name for name in theirs if "lora_A" in name):
+        np.testing.assert_allclose(
+            ours[name], theirs[name], rtol=0 if precision == "fp32" else 2**-8
+        )
+
+
+@pytest.mark.slow
 def test_fsdp_gathers_in_bfloat16(alone: Alone, tmp_path: Path) -> None:
     check(alone, BF16, 2, tmp_path / "run", close=2e-2, shard=0)
 
@@ -88,8 +108,12 @@ def test_tensor_parallel(alone: Alone, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tensor_parallel_of_an_adapter(alone: Alone, tmp_path: Path) -> None:
-    check(alone, LORA, 2, tmp_path / "run", tensor_parallel=2)
+@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-4), ("bf16", 2e-2)])
+def test_tensor_parallel_of_an_adapter(
+    precision: str, close: float, alone: Alone, tmp_path: Path
+) -> None:
+    recipe = LORA.with_values(precision=precision)
+    check(alone, recipe, 2, tmp_path / "run", close=close, tensor_parallel=2)
 
 
 @pytest.mark.slow

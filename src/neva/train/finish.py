@@ -115,7 +115,7 @@ def _with_masters(learner: Learner, masters: Mapping[str, Tensor]) -> LlavaForCo
     model = learner.model
     if learner.grid.divided:
         model = load_model(learner.parent, "cpu", without=["vision"])
-        add_recipes_lora(model, learner.recipe, learner.dtype)
+        add_recipes_lora(model, learner.recipe)
     model.model.multi_modal_projector.float()
     for name, parameter in model.named_parameters():
         disk = disk_name(name)

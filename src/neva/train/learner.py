@@ -74,7 +74,8 @@ class Learner:
                 use_fused_layers(self.model)
         self.model.requires_grad_(False)
         if recipe.lora:
-            add_recipes_lora(self.model, recipe, self.dtype)
+            add_recipes_lora(self.model, recipe)
+            self._settle_adapter()
         self._set_modes()
         kernels = open_kernels(self.dtype) if self.ranks.device == "cpu" and fused else None
         self.whole = Whole(self.model, parent.pixels, kernels.entropy if kernels else plain_entropy)
@@ -99,6 +100,15 @@ class Learner:
         device = "cpu" if self.grid.divided else self.ranks.device
         without: list[Part] = [] if tower else ["vision"]
         return load_model(self.parent, device, self.dtype, without=without)
+
+    def _settle_adapter(self) -> None:
+        """In the run's dtype: what is held of an adapter, as all that is frozen, and all of it
+        where layers are cut: a cut tensor keeps the dtype that it had. FSDP gathers in its own."""
+        cut = self.grid.tensor > 1 and self.grid.shards == 1
+        for name, parameter in self.model.named_parameters():
+            held = ".lora_" in name and learnt_part(self.recipe) not in name
+            if (cut and ".lora_" in name) or (held and not self.grid.divided):
+                parameter.data = parameter.data.to(self.dtype)
 
     def _divide(self) -> None:
         """Lay the model on the processes as the recipe says."""
@@ -233,20 +243,14 @@ def learnt_part(recipe: Recipe) -> str:
     return ("lora_B" if recipe.lora_hold_a else "lora_") if recipe.lora else ""
 
 
-def add_recipes_lora(
-    model: LlavaForConditionalGeneration, recipe: Recipe, dtype: torch.dtype
-) -> None:
-    """Put the recipe's adapter on `model`: its first numbers are a saved one's, or follow from the
-    seed. What is held of it is in `dtype`, as all that is frozen."""
+def add_recipes_lora(model: LlavaForConditionalGeneration, recipe: Recipe) -> None:
+    """Put the recipe's adapter on `model`, in float32: its first numbers are a saved one's, or
+    follow from the seed."""
     # peft is imported only where it is used
     from neva.model.adapter import LoraShape, add_lora, start_from
 
     targets = tuple(name.strip() for name in recipe.lora_targets.split(","))
     torch.manual_seed(recipe.seed)
-    shape = LoraShape(recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, targets)
-    parts = add_lora(model, shape)
+    add_lora(model, LoraShape(recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, targets))
     if recipe.lora_from:
         start_from(model, Path(recipe.lora_from))
-    for name, parameter in parts.items():
-        if learnt_part(recipe) not in name:
-            parameter.data = parameter.data.to(dtype)
