@@ -78,6 +78,28 @@ ROUNDS = (
         projector_rate=1e-12,
         hold_a=True,
     ),
+    Round(
+        "counts",
+        "vqa=40 names=250 strange=250 everyday=160 families=20 icon_names=5 emoji=10 icons=2 "
+        "monos=4 flags=60 shapes=20 glyphs=260 coins=12 unsure=170 capitals=8 sums=5 chatter=1 "
+        "places=80 sides=40 crowds=420 reasoning=90 mixed=420 riddles=20 seed=3939",
+        talk=(40, 90),
+        steps=145,
+        rate=2e-4,
+        projector_rate=1e-12,
+        hold_a=True,
+    ),
+    Round(
+        "totals",
+        "vqa=20 names=120 strange=100 everyday=80 families=8 icon_names=2 emoji=4 icons=1 "
+        "monos=2 flags=30 shapes=10 glyphs=110 coins=5 unsure=90 capitals=4 sums=3 chatter=1 "
+        "places=30 sides=15 crowds=150 reasoning=70 mixed=120 totals=320 riddles=10 seed=4040",
+        talk=(20, 50),
+        steps=85,
+        rate=2e-4,
+        projector_rate=1e-12,
+        hold_a=True,
+    ),
 )
 """What version 14 had last, but for the last round, which is the trial's after it (zoo/README.md):
 no projector moves there, so that an adapter is all that changes. A fresh adapter needs far more

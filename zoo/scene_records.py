@@ -27,6 +27,7 @@ from zoo.scene_questions import (
     View,
     ask_some,
     colour_of,
+    count_all,
     count_same,
     describe_turn,
     shuffled,
@@ -53,6 +54,9 @@ class ScenePlan:
     crowds: int = 900
     reasoning: int = 900
     mixed: int = 1600
+    totals: int = 0
+    """Asked at once and only how many things there are: elsewhere that comes after other questions,
+    and as a first one it was answered as "how many animals" is."""
     riddles: int = 900
     turns: int = 5
     side_turns: int = 8
@@ -130,6 +134,11 @@ class SceneWriter:
             return self._asked("scene", cast, asked, 2, described=True)
         return self._asked("scene", cast, asked, self.turns)
 
+    def total(self) -> Example:
+        """One to five different things; only how many there are."""
+        count = int(self.balance.rarest("count all", TOTALS, self.rng))
+        return self._asked("total", self.casting.different(count, self.rng), [count_all], 1)
+
     def _sides(self) -> list[Form]:
         """Comparisons or, nearly half of the time, what stands at the ends."""
         return shuffled(END_FORMS if self.rng.random() < ENDS else COMPARE_FORMS, self.rng)
@@ -154,6 +163,7 @@ def scene_examples(casting: Casting, plan: ScenePlan, rng: Rng) -> list[Example]
         (writer.crowd, plan.crowds),
         (writer.reasoning, plan.reasoning),
         (writer.mixed, plan.mixed),
+        (writer.total, plan.totals),
         (writer.riddle, plan.riddles),
     )
     return [make() for make, count in kinds for _ in range(count)]

@@ -29,7 +29,7 @@ CAT = Placed("cat", "", (10, 10, 50, 50))
 DOG = Placed("dog", "", (140, 12, 180, 52))
 RING = Placed("ring", "red", (12, 150, 52, 190))
 SCENE = Scene((200, 200), (DOG, CAT, RING))
-PLAN = ScenePlan(places=20, sides=12, crowds=20, reasoning=16, mixed=20, riddles=12)
+PLAN = ScenePlan(places=20, sides=12, crowds=20, reasoning=16, mixed=20, totals=20, riddles=12)
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +220,16 @@ def test_all_that_was_told_is_balanced(writer: SceneWriter) -> None:
         assert every and max(numbers) - min(numbers) <= 4, (form, numbers)
 
 
+def test_a_total_is_asked_at_once_and_each_number_as_often(casting: Casting) -> None:
+    told, writer = Counter[str](), SceneWriter(casting, np.random.default_rng(2))
+    for _ in range(25):
+        record = writer.total()
+        ((question, answer),) = record.turns
+        assert question.split("\n")[0] in ask.HOW_MANY
+        told[answer] += 1
+    assert told == dict.fromkeys("12345", 5)
+
+
 def test_records_are_short_and_a_function_of_the_seed(casting: Casting) -> None:
     first, second = (scene_examples(casting, PLAN, np.random.default_rng(5)) for _ in range(2))
     assert [e.turns for e in first] == [e.turns for e in second]
@@ -227,7 +237,7 @@ def test_records_are_short_and_a_function_of_the_seed(casting: Casting) -> None:
     shown = [(a, b) for a, b in pictures if a and b]
     assert len(shown) == len(first) - 12 and all(a.tobytes() == b.tobytes() for a, b in shown)
     kinds = {"places": 20, "sides": 12, "crowd": 20, "reasoning": 16, "scene": 20,
-             "riddle": 12}  # fmt: skip
+             "total": 20, "riddle": 12}  # fmt: skip
     assert Counter(e.kind for e in first) == kinds
     for example in first:
         assert 1 <= len(example.turns) <= (8 if example.kind == "sides" else 5)
