@@ -101,9 +101,9 @@ ROUNDS = (
         hold_a=True,
     ),
 )
-"""What version 14 had last, but for the last round, which is the trial's after it (zoo/README.md):
-no projector moves there, so that an adapter is all that changes. A fresh adapter needs far more
-of the first."""
+"""*wide* is version 14's; the others made version 15 of it (zoo/README.md), each for what the one
+before left wrong. There no projector moves and A is held, so that B is all that changes. A fresh
+adapter needs far more of the first."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from neva.nano.narrow import LEAST, SCALE, Widened, narrowed
+from neva.nano.sixbit import squeezed, widened
 
 
 def test_a_matrix_comes_back_within_half_a_level_of_its_row() -> None:
@@ -35,6 +36,22 @@ def test_an_adapter_has_a_scale_for_each_component() -> None:
     assert len(whole) == 2
     error = np.abs(whole["q.lora_B"].astype(np.float64) - up).max(axis=0)
     assert (error <= np.abs(up).max(axis=0) * (0.5 / 31 + 2**-8)).all()
+
+
+def test_six_bits_hold_every_number_anywhere() -> None:
+    numbers = np.random.default_rng(3).permuted(
+        np.tile(np.arange(-32, 32, dtype=np.int8), (9, 2)), 1
+    )
+    stored = squeezed(numbers)
+    assert stored.dtype == np.uint8 and stored.shape == (9, 96)
+    assert np.array_equal(widened(stored), numbers)
+
+
+def test_an_adapter_is_in_six_bits_where_four_fit() -> None:
+    value = np.random.default_rng(4).normal(size=(200, 32))
+    stored = narrowed({"q.lora_B": value, "v.lora_B": np.repeat(value, 3, 1)[:, :30]})
+    assert stored["q.lora_B"].dtype == np.uint8 and stored["q.lora_B"].shape == (200, 24)
+    assert stored["v.lora_B"].dtype == np.int8 and stored["v.lora_B"].shape == (200, 30)
 
 
 @pytest.mark.parametrize("shape", [(LEAST,), (8, 16), (4, 3, 16, 32)])

@@ -3,8 +3,8 @@
 A matrix of eight bits is whole numbers -127 to 127 and a float32 scale for each row: each output of
 a layer, or each component of an adapter (row of A, column of B). It halves what an install and the
 repository's history hold; an engine in int8 rounds the same weights again (docs/engines.md).
-An adapter's numbers go from -31 to 31 only: it is a small part of what the LM's weights become, and
-git and wheels compress them to five bits each (6.8 MB instead of 9.0).
+An adapter's numbers go from -31 to 31 only, in six bits (`neva.nano.sixbit`): it is a small part of
+what the LM's weights become. Those of older versions are in eight.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+
+from neva.nano.sixbit import FOUR, squeezed, widened
 
 Array = NDArray[Any]
 SCALE = ".scale"
@@ -32,7 +34,9 @@ def narrowed(tensors: Mapping[str, Array]) -> dict[str, Array]:
         levels = ADAPTER_LEVELS if ".lora_" in name else LEVELS
         scale = np.abs(wide).max(axis=_inner(name), keepdims=True) / np.float32(levels)
         scale[scale == 0] = 1
-        stored[name] = np.ascontiguousarray(np.rint(wide / scale).astype(np.int8))
+        numbers = np.ascontiguousarray(np.rint(wide / scale).astype(np.int8))
+        six = levels == ADAPTER_LEVELS and numbers.shape[-1] % FOUR == 0
+        stored[name] = squeezed(numbers) if six else numbers
         stored[name + SCALE] = scale
     return stored
 
@@ -44,8 +48,10 @@ class Widened(Mapping[str, Array]):
         self.stored = stored
 
     def __getitem__(self, name: str) -> Array:
-        """A tensor; those of eight bits times their scale in float32, rounded once."""
+        """A tensor; those of eight or six bits times their scale in float32, rounded once."""
         value = self.stored[name]
+        if value.dtype == np.uint8:
+            value = widened(value)
         if value.dtype != np.int8:
             return value
         wide = value.astype(np.float32) * self.stored[name + SCALE]
