@@ -39,9 +39,8 @@ def test_an_adapter_has_a_scale_for_each_component() -> None:
 
 
 def test_six_bits_hold_every_number_anywhere() -> None:
-    numbers = np.random.default_rng(3).permuted(
-        np.tile(np.arange(-32, 32, dtype=np.int8), (9, 2)), 1
-    )
+    every = np.tile(np.arange(-32, 32, dtype=np.int8), (9, 2))
+    numbers = np.random.default_rng(3).permuted(every, axis=1)
     stored = squeezed(numbers)
     assert stored.dtype == np.uint8 and stored.shape == (9, 96)
     assert np.array_equal(widened(stored), numbers)
