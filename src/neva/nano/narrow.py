@@ -31,11 +31,12 @@ def narrowed(tensors: Mapping[str, Array]) -> dict[str, Array]:
             stored[name] = np.ascontiguousarray(value.astype(ml_dtypes.bfloat16))
             continue
         wide = value.astype(np.float32)
-        levels = ADAPTER_LEVELS if ".lora_" in name else LEVELS
+        adapter = ".lora_" in name
+        levels = ADAPTER_LEVELS if adapter else LEVELS
         scale = np.abs(wide).max(axis=_inner(name), keepdims=True) / np.float32(levels)
         scale[scale == 0] = 1
         numbers = np.ascontiguousarray(np.rint(wide / scale).astype(np.int8))
-        six = levels == ADAPTER_LEVELS and numbers.shape[-1] % FOUR == 0
+        six = adapter and numbers.shape[-1] % FOUR == 0
         stored[name] = squeezed(numbers) if six else numbers
         stored[name + SCALE] = scale
     return stored

@@ -73,8 +73,8 @@ def pack(
     with written_aside(fresh) as folder, TemporaryDirectory() as scratch:
         for target, group in groups.items():
             kept = _kept(out / target, group)
-            fresh_ones = {name: group[name] for name in group if name not in kept}
-            save_file({**narrowed(fresh_ones), **kept}, folder / target)
+            changed = {name: group[name] for name in group if name not in kept}
+            save_file({**narrowed(changed), **kept}, folder / target)
         _copy_small(opened.path, folder / SMALL)
         whole = Path(scratch)
         draft = Manifest(
