@@ -103,6 +103,12 @@ def scenes(result: Result) -> list[str]:
     return parts
 
 
+def sizes(result: Result) -> list[str]:
+    """Sizes: every form of question, then yes and no."""
+    return [form_lines(forms(result.judged), guesses(result)),
+            "Whether:", grid(by_kind(result.judged, "whether"))]  # fmt: skip
+
+
 def guesses(result: Result) -> dict[str, float]:
     """Form -> percent right of its commonest right answer said to all of that form."""
     counts: dict[str, Counter[str]] = {}
@@ -119,6 +125,7 @@ TABLES: Mapping[str, Callable[[Result], list[str]]] = {
     "stamps": naming,
     "easy-vqa": easy,
     "scenes": scenes,
+    "sizes": sizes,
 }
 
 

@@ -41,6 +41,10 @@ FIGURES: tuple[tuple[str, str, str, str], ...] = (
     ("scenes", "accuracy.presence", "is it there", ""),
     ("scenes", "accuracy.color", "which colour", ""),
     ("scenes", "accuracy.what", "what is on a side", ""),
+    ("sizes", "accuracy", "scenes of unequal sizes", ""),
+    ("sizes", "accuracy.whether", "is one larger than another", ""),
+    ("sizes", "accuracy.which", "which of two is larger", ""),
+    ("sizes", "accuracy.of all", "the largest or smallest of all", ""),
 )
 """Task, figure, what it is called, and the floor and goal that issue 4 sets."""
 
@@ -198,9 +202,9 @@ def page(records: Records, sha256: str) -> str:
         blocks(records)["all"],
         "More: [what it says instead](confusions.md), [photographs](photographs.md), "
         "[the model card with contact sheets](card.md).",
-        "The contact sheets of openmoji and scenes, `card.*.png`, show OpenMoji's drawings and are "
-        "under their licence, CC-BY-SA-4.0; that of stamps shows Tux Paint's, GPL-2. Who made the "
-        "photographs stands on their page.",
+        "The contact sheets of openmoji, scenes and sizes, `card.*.png`, show OpenMoji's drawings "
+        "and are under their licence, CC-BY-SA-4.0; that of stamps shows Tux Paint's, GPL-2. Who "
+        "made the photographs stands on their page.",
         "## Commands and times",
         table(("result", "questions", "seconds", "command"), times(records)),
         "`DIR` is the folder of the benchmark's files, see `docs/evaluation.md`. Times are wall "

@@ -19,6 +19,7 @@ FILES: Mapping[str, str] = {
     "easy-vqa": "",
     "openmoji": "openmoji-17.0.0/package",
     "scenes": "openmoji-17.0.0/package",
+    "sizes": "openmoji-17.0.0/package",
     "stamps": "tuxpaint-stamps-default/usr/share/tuxpaint/stamps",
 }
 """Task -> its files below the folder of unpacked packages; easy-vqa's are those installed."""

@@ -35,19 +35,29 @@ def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def spread(sizes: Sequence[tuple[int, int]], rng: Rng) -> Spread:
-    """Boxes without overlap for drawings of these sizes, of which the proportions are kept."""
-    return loose_grid(sizes, rng) if rng.random() < ON_GRID else scattered(sizes, rng)
+def spread(
+    sizes: Sequence[tuple[int, int]], rng: Rng, scales: Sequence[float] | None = None
+) -> Spread:
+    """Boxes without overlap for drawings of these sizes, of which the proportions are kept.
+
+    ``scales`` makes some larger than others: by how much each is to differ from the usual size.
+    """
+    scales = scales or [1.0] * len(sizes)
+    place = loose_grid if rng.random() < ON_GRID else scattered
+    return place(sizes, rng, scales)
 
 
-def scattered(sizes: Sequence[tuple[int, int]], rng: Rng, tries: int = 60) -> Spread:
+def scattered(
+    sizes: Sequence[tuple[int, int]], rng: Rng, scales: Sequence[float], tries: int = 60
+) -> Spread:
     """Anywhere on a square page; starts again a little smaller when they do not fit."""
     side = int(rng.integers(160, 321))
     share = {1: 0.5, 2: 0.42, 3: 0.36, 4: 0.32}.get(len(sizes), 0.27)
     while True:
         boxes: list[Box] = []
-        for size in sizes:
-            drawn = fitted(size, max(10, round(side * share * rng.uniform(0.75, 1.05))))
+        for size, scale in zip(sizes, scales, strict=True):
+            length = side * share * rng.uniform(0.75, 1.05) * scale
+            drawn = fitted(size, max(10, round(length)))
             box = _free_box(drawn, side, boxes, rng, tries)
             if box is None:
                 break
@@ -80,8 +90,9 @@ def grids(count: int) -> list[tuple[int, int]]:
     return [(c, r) for c in sides for r in sides if count <= c * r <= min(12, 2 * count + 4)]
 
 
-def loose_grid(sizes: Sequence[tuple[int, int]], rng: Rng) -> Spread:
-    """In cells of a grid, off their centres by up to four fifths of the room that is left."""
+def loose_grid(sizes: Sequence[tuple[int, int]], rng: Rng, scales: Sequence[float]) -> Spread:
+    """In cells of a grid, off their centres by up to four fifths of the room that is left; the
+    largest is of the usual size, as none is to leave its cell."""
     choices = grids(len(sizes))
     columns, rows = choices[int(rng.integers(len(choices)))]
     across = int(rng.integers(180, 341)) // max(columns, rows)
@@ -89,8 +100,9 @@ def loose_grid(sizes: Sequence[tuple[int, int]], rng: Rng) -> Spread:
     loose = rng.uniform(0.0, 0.8)
     cells = rng.permutation(columns * rows)[: len(sizes)]
     boxes = []
-    for cell, size in zip(cells.tolist(), sizes, strict=True):
-        wide, high = fitted(size, round(min(across, along) * rng.uniform(0.6, 0.92)))
+    for cell, size, scale in zip(cells.tolist(), sizes, scales, strict=True):
+        length = min(across, along) * rng.uniform(0.6, 0.92) * scale / max(scales)
+        wide, high = fitted(size, max(10, round(length)))
         moved = [s * (1 + loose * rng.uniform(-1, 1)) / 2 for s in (across - wide, along - high)]
         left = round(cell % columns * across + moved[0])
         top = round(cell // columns * along + moved[1])

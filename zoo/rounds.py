@@ -47,9 +47,9 @@ class Round:
     """Far below the adapter's, or the LM would learn to read words that move away: the features of
     `zoo.recall` are twenty times as large as a CLIP's usually are, and so is what a step moves.
     1e-12 moves nothing that bfloat16 shows, and the packed projector stays the file it was."""
-    hold_a: bool = False
-    """Whether only the adapter's B learns (``--lora-hold-a``): A's bytes stay as they are packed,
-    and a version costs the repository's history half of an adapter."""
+    hold: str = ""
+    """What of the adapter stays (``--lora-hold``): its bytes stay as they are packed, and a version
+    costs the repository's history only the rest."""
 
     def plan(self) -> InstructionPlan:
         """The numbers of `records`; ValueError for one that no plan has."""
@@ -76,7 +76,7 @@ ROUNDS = (
         steps=540,
         rate=4e-4,
         projector_rate=1e-12,
-        hold_a=True,
+        hold="lora_A",
     ),
     Round(
         "counts",
@@ -87,7 +87,7 @@ ROUNDS = (
         steps=145,
         rate=2e-4,
         projector_rate=1e-12,
-        hold_a=True,
+        hold="lora_A",
     ),
     Round(
         "totals",
@@ -98,12 +98,25 @@ ROUNDS = (
         steps=85,
         rate=2e-4,
         projector_rate=1e-12,
-        hold_a=True,
+        hold="lora_A",
+    ),
+    Round(
+        "sizes",
+        "vqa=30 names=250 strange=320 everyday=160 families=10 icon_names=4 emoji=8 icons=2 "
+        "monos=4 flags=60 shapes=30 glyphs=200 coins=8 unsure=280 capitals=6 sums=4 chatter=1 "
+        "places=60 sides=40 crowds=180 reasoning=110 mixed=200 totals=70 riddles=15 sizes=960 "
+        "seed=4141",
+        talk=(40, 90),
+        steps=200,
+        rate=3e-4,
+        projector_rate=1e-12,
+        hold="lora_A,gate_proj,up_proj",
     ),
 )
-"""*wide* is version 14's; the others made version 15 of it (zoo/README.md), each for what the one
-before left wrong. There no projector moves and A is held, so that B is all that changes. A fresh
-adapter needs far more of the first."""
+"""*wide* is version 14's, *even* to *totals* made version 15 of it and *sizes* version 16
+(zoo/README.md), each for what the one before left wrong. After *wide* no projector moves and A is
+held, so that B is all that changes, at last of attention and `down_proj` alone. A fresh adapter
+needs far more of the first."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +176,7 @@ def command(place: Place, one: Round, start: Path, adapter: Path | None) -> list
     words = ["finetune", str(start), "--lora"]
     words += [word for pair in options.items() for word in map(str, pair)]
     words += ["--lora-from", str(adapter)] if adapter else []
-    words += ["--lora-hold-a"] if one.hold_a and adapter else []
+    words += ["--lora-hold", one.hold] if one.hold and adapter else []
     words += ["--resume"] if (place.run / "metrics.jsonl").is_file() else []
     return [sys.executable, "-m", "neva.cli", *words]
 

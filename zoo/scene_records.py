@@ -1,5 +1,5 @@
-"""Stage 2's scenes: places, sides, crowds, reasoning, all questions mixed, and riddles without a
-picture.
+"""Stage 2's scenes: places, sides, sizes, crowds, reasoning, all questions mixed, and riddles
+without a picture.
 
 Answers are balanced over all records, form by form (`zoo.balance`), since a scene that is not
 understood is answered with what was told most: "yes", and "1" to any "how many pictures of".
@@ -34,6 +34,7 @@ from zoo.scene_questions import (
 )
 from zoo.scenes import Actor, Placed, Scene, compose_scene
 from zoo.side_questions import COMPARE_FORMS, END_FORMS, place
+from zoo.size_questions import SIZE_FORMS, scales
 
 Rng = np.random.Generator
 DESCRIBED = 0.2
@@ -57,6 +58,8 @@ class ScenePlan:
     totals: int = 0
     """Asked at once and only how many things there are: elsewhere that comes after other questions,
     and as a first one it was answered as "how many animals" is."""
+    sizes: int = 0
+    """Of two to four things of which one is far larger or smaller than the others."""
     riddles: int = 900
     turns: int = 5
     side_turns: int = 8
@@ -139,15 +142,29 @@ class SceneWriter:
         count = int(self.balance.rarest("count all", TOTALS, self.rng))
         return self._asked("total", self.casting.different(count, self.rng), [count_all], 1)
 
+    def sized(self) -> Example:
+        """Two to four things of unequal size: only that is asked, or one thing more of what else
+        there is, since what stands small beside something large is easily overlooked."""
+        plain = self.rng.random() < 0.35
+        cast: list[Actor] = []
+        count = int(self.rng.choice([2, 3, 4], p=[0.5, 0.3, 0.2]))
+        self.casting.add(cast, count, self.casting.shape if plain else self.casting.easy, self.rng)
+        forms = shuffled(SIZE_FORMS, self.rng)
+        if self.rng.random() < 0.5:
+            more = (colour_of, colour_of, count_all, *THERE_FORMS, *self._sides()[:2])
+            forms = [*forms[:2], *shuffled(more, self.rng)]
+        sizes = scales(len(cast), self.rng)
+        return self._asked("sizes", cast, forms, self.turns, sizes=sizes)
+
     def _sides(self) -> list[Form]:
         """Comparisons or, nearly half of the time, what stands at the ends."""
         return shuffled(END_FORMS if self.rng.random() < ENDS else COMPARE_FORMS, self.rng)
 
     def _asked(
         self, kind: str, cast: Sequence[Actor], forms: Sequence[Form], most: int,
-        described: bool = False,
+        described: bool = False, sizes: Sequence[float] | None = None,
     ) -> Example:  # fmt: skip
-        picture, scene = compose_scene(cast, self.rng)
+        picture, scene = compose_scene(cast, self.rng, sizes)
         view = View(scene, self.casting, self.balance, self.rng)
         turns: list[Turn] = [describe_turn(scene, self.rng)] if described else []
         turns += ask_some(view, forms, most) or ask_some(view, COMPARE_FORMS, most)
@@ -165,5 +182,6 @@ def scene_examples(casting: Casting, plan: ScenePlan, rng: Rng) -> list[Example]
         (writer.mixed, plan.mixed),
         (writer.total, plan.totals),
         (writer.riddle, plan.riddles),
+        (writer.sized, plan.sizes),
     )
     return [make() for make, count in kinds for _ in range(count)]

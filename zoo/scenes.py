@@ -40,6 +40,12 @@ class Placed:
         return (left + right) / 2, (top + bottom) / 2
 
     @property
+    def length(self) -> int:
+        """The longer side of its box, in pixels: what makes it large or small."""
+        left, top, right, bottom = self.box
+        return max(right - left, bottom - top)
+
+    @property
     def who(self) -> Who:
         """Name and colour."""
         return self.name, self.colour
@@ -201,9 +207,12 @@ def shape_actor(shape: Shape, rng: Rng) -> Actor:
     return Actor(shape.kind, shape.colour, draw_shape(shape, 90, rng))
 
 
-def compose_scene(actors: Sequence[Actor], rng: Rng) -> tuple[Image.Image, Scene]:
-    """Actors without overlap, scattered or on a loose grid (`zoo.layouts`)."""
-    where = spread([actor.image.size for actor in actors], rng)
+def compose_scene(
+    actors: Sequence[Actor], rng: Rng, scales: Sequence[float] | None = None
+) -> tuple[Image.Image, Scene]:
+    """Actors without overlap, scattered or on a loose grid, of sizes by ``scales`` if these are
+    given (`zoo.layouts`)."""
+    where = spread([actor.image.size for actor in actors], rng, scales)
     canvas = background_for(where.page, actors, rng)
     for actor, box in zip(actors, where.boxes, strict=True):
         size = (box[2] - box[0], box[3] - box[1])

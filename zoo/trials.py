@@ -17,7 +17,7 @@ from typing import Any
 from neva.errors import DataError
 from zoo.judged import data_of
 
-TASKS = ("openmoji", "scenes", "stamps", "easy-vqa")
+TASKS = ("openmoji", "scenes", "sizes", "stamps", "easy-vqa")
 BASELINES = ("shuffled", "text")
 OTHERS = ("dialogues", "photographs", "text-check", "speed")
 

@@ -83,7 +83,7 @@ def test_an_adapter_whose_a_is_held_on_two(
 ) -> None:
     """The A of the run that it began from is also in what two processes write."""
     begun = alone.losses_of(LORA)[1] / "adapter"
-    recipe = LORA.with_values(precision=precision, lora_hold_a=True, lora_from=str(begun), seed=5)
+    recipe = LORA.with_values(precision=precision, lora_hold="lora_A", lora_from=str(begun), seed=5)
     close = 1e-4 if precision == "fp32" else 2e-2
     check(alone, recipe, 2, tmp_path / "run", close=close, **placement)
     ours, theirs = (load_file(p / ADAPTER) for p in (tmp_path / "run" / "adapter", begun))

@@ -55,7 +55,7 @@ def test_clip_heads_keep_their_size() -> None:
 def test_boxes_are_in_the_page_apart_and_in_proportion(lay_out, count: int) -> None:
     sizes = [(40, 30), (20, 60), (50, 50), (90, 80), (33, 34)][:count]
     for seed in range(20):
-        laid = lay_out(sizes, np.random.default_rng(seed))
+        laid = lay_out(sizes, np.random.default_rng(seed), [1.0] * count)
         for n, (left, top, right, bottom) in enumerate(laid.boxes):
             assert 0 <= left < right <= laid.page[0] and 0 <= top < bottom <= laid.page[1]
             ratio = sizes[n][0] / sizes[n][1]
@@ -63,6 +63,14 @@ def test_boxes_are_in_the_page_apart_and_in_proportion(lay_out, count: int) -> N
             for other in laid.boxes[n + 1 :]:
                 apart = right <= other[0] or other[2] <= left
                 assert apart or bottom <= other[1] or other[3] <= top
+
+
+@pytest.mark.parametrize("lay_out", [scattered, loose_grid])
+def test_scales_make_some_larger(lay_out) -> None:
+    for seed in range(20):
+        laid = lay_out([(50, 50)] * 3, np.random.default_rng(seed), [1.4, 0.5, 0.5])
+        large, *small = [right - left for left, _, right, _ in laid.boxes]
+        assert all(large > 1.5 * one for one in small)
 
 
 def test_some_scenes_stand_on_grids_in_pages_of_many_shapes() -> None:

@@ -18,6 +18,7 @@ from neva.evaluate.report import Report
 from neva.evaluate.runner import Asking, Watch, run, unwatched
 from neva.evaluate.scenes import Scenes
 from neva.evaluate.scienceqa import ScienceQA
+from neva.evaluate.sizes import Sizes
 from neva.evaluate.stamps import Stamps
 from neva.evaluate.task import Item, Judged, Task, spread, verify
 from neva.evaluate.vqav2 import TextVQA, VQAv2
@@ -30,6 +31,7 @@ TASKS: Mapping[str, Task] = {
         EasyVQA(),
         OpenMoji(),
         Scenes(),
+        Sizes(),
         Stamps(),
         VQAv2(),
         TextVQA(),

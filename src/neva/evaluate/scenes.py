@@ -63,13 +63,17 @@ class Scenes:
     def load(self, data: Path | None) -> list[Item]:
         """About a thousand questions on 250 scenes, drawn if need be."""
         root, rows = read_table(self.name, data)
-        scenes = list(compose(rows))
+        scenes = list(self.compose(rows))
         place = draw(root, [layout for layout, _ in scenes])
         return [
             item(number, index, asked, layout, place)
             for number, (layout, questions) in enumerate(scenes)
             for index, asked in enumerate(questions)
         ]
+
+    def compose(self, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[Layout, list[Asked]]]:
+        """All scenes with their questions."""
+        return compose(rows)
 
     def judge(self, item: Item, answer: str) -> tuple[str, float]:
         """Right when the answer, without "it is", is one of the accepted ones."""
@@ -95,13 +99,14 @@ class Scenes:
 def item(number: int, index: int, asked: Asked, layout: Layout, place: Path) -> Item:
     """One question; its facts hold what stands where, to check it by."""
     standing = [(one.actor.phrase, one.column, one.row) for one in layout.placed]
+    scales = [round(one.scale, 3) for one in layout.placed]
     return Item(
         id=f"{number:03}-{index}",
         question=asked.question,
         image=place / f"{number:03}.png",
         golds=asked.golds,
         kind=asked.kind,
-        facts={"form": asked.form, "standing": standing,
+        facts={"form": asked.form, "standing": standing, "scales": scales,
                "hexcodes": [one.actor.hexcode for one in layout.placed]},
     )  # fmt: skip
 

@@ -106,7 +106,7 @@ class Learner:
         where layers are cut: a cut tensor keeps the dtype that it had. FSDP gathers in its own."""
         cut = self.grid.tensor > 1 and self.grid.shards == 1
         for name, parameter in self.model.named_parameters():
-            held = ".lora_" in name and learnt_part(self.recipe) not in name
+            held = ".lora_" in name and not lm_learns(name, self.recipe)
             if (cut and ".lora_" in name) or (held and not self.grid.divided):
                 parameter.data = parameter.data.to(self.dtype)
 
@@ -137,7 +137,7 @@ class Learner:
             elif self.recipe.stage == "pretrain" or disk.startswith(VISION):
                 learns = False
             else:
-                learns = learnt_part(self.recipe) in name
+                learns = lm_learns(name, self.recipe)
             parameter.requires_grad_(learns)
             if learns:
                 chosen[disk] = parameter
@@ -238,9 +238,10 @@ def supervised_tokens(row: PackedInputs) -> int:
     return int(row.supervised.sum()) - int(first.sum())
 
 
-def learnt_part(recipe: Recipe) -> str:
-    """What is in the names of the LM's parameters that learn; "" is in all of them."""
-    return ("lora_B" if recipe.lora_hold_a else "lora_") if recipe.lora else ""
+def lm_learns(name: str, recipe: Recipe) -> bool:
+    """Whether a parameter of the LM learns: each of them, or of an adapter what is not held."""
+    held = [part.strip() for part in recipe.lora_hold.split(",") if part.strip()]
+    return not recipe.lora or ("lora_" in name and not any(part in name for part in held))
 
 
 def add_recipes_lora(model: LlavaForConditionalGeneration, recipe: Recipe) -> None:

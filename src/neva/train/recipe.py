@@ -72,10 +72,11 @@ class Recipe:
     lora_from: str = option(
         "", "Start from this saved adapter (an earlier run's adapter folder) instead of from zero."
     )
-    lora_hold_a: bool = option(
-        False,
-        "With --lora: only its B matrices learn, A stays as it began (LoRA-FA, Zhang et al. 2023): "
-        "less memory, and of adapters that share their A only B differs.",
+    lora_hold: str = option(
+        "",
+        "With --lora: parts of the adapter that stay as they began, by their names joined by "
+        "commas: lora_A (only B learns: LoRA-FA, Zhang et al. 2023), or layers like up_proj. Less "
+        "memory, and adapters that begin from one another differ in the rest alone.",
     )
     qlora: bool = option(
         False, "With --lora: the frozen LM lies in 4 bits (NF4). Needs CUDA and bitsandbytes."
@@ -174,7 +175,7 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
         ("lora_rank", r.lora_rank >= 1, "use a rank of at least 1, like 16"),
         ("lora_dropout", 0 <= r.lora_dropout < 1, "use a share from 0 to below 1"),
         ("lora_from", r.lora or not r.lora_from, "it is an adapter's: give --lora too"),
-        ("lora_hold_a", r.lora or not r.lora_hold_a, "it is an adapter's: give --lora too"),
+        ("lora_hold", r.lora or not r.lora_hold, "it is an adapter's: give --lora too"),
         ("qlora", r.lora or not r.qlora, "it is a kind of LoRA: give --lora too"),
         (
             "qlora",
