@@ -112,6 +112,18 @@ ROUNDS = (
         projector_rate=1e-12,
         hold="lora_A,gate_proj,up_proj",
     ),
+    Round(
+        "larger",
+        "vqa=25 names=220 strange=260 everyday=140 families=8 icon_names=3 emoji=6 icons=2 "
+        "monos=3 flags=50 shapes=25 glyphs=170 coins=6 unsure=170 capitals=4 sums=3 chatter=1 "
+        "places=40 sides=40 crowds=120 reasoning=70 mixed=130 totals=50 riddles=10 sizes=1900 "
+        "seed=4242",
+        talk=(30, 70),
+        steps=226,
+        rate=4e-4,
+        projector_rate=1e-12,
+        hold="lora_A,gate_proj,up_proj",
+    ),
 )
 """*wide* is version 14's, *even* to *totals* made version 15 of it and *sizes* version 16
 (zoo/README.md), each for what the one before left wrong. After *wide* no projector moves and A is

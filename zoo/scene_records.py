@@ -34,7 +34,7 @@ from zoo.scene_questions import (
 )
 from zoo.scenes import Actor, Placed, Scene, compose_scene
 from zoo.side_questions import COMPARE_FORMS, END_FORMS, place
-from zoo.size_questions import SIZE_FORMS, scales
+from zoo.size_questions import SIZE_FORMS, how_large, scales
 
 Rng = np.random.Generator
 DESCRIBED = 0.2
@@ -143,14 +143,17 @@ class SceneWriter:
         return self._asked("total", self.casting.different(count, self.rng), [count_all], 1)
 
     def sized(self) -> Example:
-        """Two to four things of unequal size: only that is asked, or one thing more of what else
-        there is, since what stands small beside something large is easily overlooked."""
+        """Two to four things of unequal size, asked in one of three ways: how large each is; which
+        is larger; and what else there is, since a small thing beside a large one is easily missed.
+        """
         plain = self.rng.random() < 0.35
         cast: list[Actor] = []
         count = int(self.rng.choice([2, 3, 4], p=[0.5, 0.3, 0.2]))
         self.casting.add(cast, count, self.casting.shape if plain else self.casting.easy, self.rng)
-        forms = shuffled(SIZE_FORMS, self.rng)
-        if self.rng.random() < 0.5:
+        forms, dice = shuffled(SIZE_FORMS, self.rng), self.rng.random()
+        if dice < 0.4:
+            forms = [how_large] * 6 + forms[:1]
+        elif dice < 0.6:
             more = (colour_of, colour_of, count_all, *THERE_FORMS, *self._sides()[:2])
             forms = [*forms[:2], *shuffled(more, self.rng)]
         sizes = scales(len(cast), self.rng)

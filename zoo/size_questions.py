@@ -1,8 +1,9 @@
-"""Questions about sizes in a scene: is one larger than another, which of two is, which of all.
+"""Questions about sizes in a scene: is one larger than another, which of two is, which of all, and
+how large each is.
 
 A thing is as large as the longer side of its box, and two are compared where one is `CLEAR` times
-as large as the other or more. Yes and no, first named and second, larger and smaller are told
-equally often, form by form.
+as large as the other or more. Yes and no, larger and smaller, large and small are told equally
+often, form by form.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 Rng = np.random.Generator
 CLEAR = 1.4
 """From which ratio of their longer sides on two things differ in size."""
+SMALL, LARGE = 0.19, 0.3
+"""Up to and from which share of its picture's longer side on a thing is called small and large."""
 RATIOS = (1.6, 4.0)
 """Least and most ratio of the large things' usual size to the small ones', before chance."""
+HOW_LARGE = ("What size is the {}?", "How big is the {}?", "Is the {} large or small?")
 OPPOSITE = {"larger": "smaller", "smaller": "larger"}
 WHETHER = {
     "larger": ("Is the {} larger than the {}?", "Is the {} bigger than the {}?"),
@@ -131,6 +135,21 @@ def extreme(scene: Scene, way: str) -> Placed | None:
         if others and all(differs(way, one, other) for other in others):
             return one
     return None
+
+
+def how_large(view: View) -> Asked | None:
+    """Asks if something is large or small in its picture."""
+    whole = max(view.scene.size)
+    shares = {o: o.length / whole for o in unique(view.scene)}
+    told = {o: "small" if share <= SMALL else "large" for o, share in shares.items()
+            if share <= SMALL or share >= LARGE}  # fmt: skip
+    if not told:
+        return None
+    rare = view.balance.rarest("size of", sorted(set(told.values())), view.rng)
+    those = [o for o, size in told.items() if size == rare]
+    one = those[int(view.rng.integers(len(those)))]
+    question = pick(HOW_LARGE, view.rng).format(one.phrase)
+    return Asked("size of", question, rare, f"size of {one.phrase}")
 
 
 SIZE_FORMS = tuple(form(way) for way in OPPOSITE for form in (whether, which, of_all))
