@@ -33,7 +33,8 @@ from zoo.evidence_tables import PAGES, blocks, fill, page, speed_note
 from zoo.judged import FILES, data_of
 from zoo.trials import BASELINES, OTHERS, TASKS, Plan, call, read_asked, trials
 
-TILES = 48
+TILES = 24
+"""Of a contact sheet: a sheet is new with each version, and stays in the repository's history."""
 CARD = "card.md"
 
 

@@ -227,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     write_json(report, options.json)
     sheet = options.json.with_suffix(".png")
     record = json.loads(options.json.read_text(encoding="utf-8"))
-    save_sheet(contact_sheet(record, items, 32), sheet)
+    save_sheet(contact_sheet(record, items, 16), sheet)
     write_whole(options.json.with_suffix(".md"), page(report.judged, sheet.name, checkpoint.sha256))
     print(options.json.with_suffix(".md").read_text(encoding="utf-8"))
     return 0

@@ -125,9 +125,9 @@ ROUNDS = (
         hold="lora_A,gate_proj,up_proj",
     ),
 )
-"""*wide* is version 14's, *even* to *totals* made version 15 of it and *sizes* version 16
-(zoo/README.md), each for what the one before left wrong. After *wide* no projector moves and A is
-held, so that B is all that changes, at last of attention and `down_proj` alone. A fresh adapter
+"""*wide* is version 14's, *even* to *totals* made version 15 of it, *sizes* and *larger* version
+16 (zoo/README.md), each for what the one before left wrong. After *wide* no projector moves and A
+is held, so that B is all that changes, at last of attention and `down_proj` alone. A fresh adapter
 needs far more of the first."""
 
 

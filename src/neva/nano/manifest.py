@@ -1,8 +1,9 @@
 """What the committed parts of the default model are: `weights/manifest.json`.
 
-`weights/` holds this manifest, the trained tensors (`vision_tower`, `projector`, `adapter`, each a
-.safetensors as `neva.nano.narrow` makes them) and `checkpoint/` with the small files of the
-checkpoint as they are.
+`weights/` holds this manifest, the trained tensors (each of `TENSORS` as `neva.nano.narrow` makes
+them) and `checkpoint/` with the small files of the checkpoint as they are. What a version leaves as
+it was is in files of its own where it can be (an adapter's A, its B by the LM's parts), since a
+file that does not change costs the repository's history nothing.
 """
 
 import json
@@ -15,9 +16,10 @@ from neva.model.weights import sha256_file
 
 WEIGHTS = Path(__file__).parent / "weights"
 FILE = "manifest.json"
-TENSORS = ("vision_tower.safetensors", "projector.safetensors", "adapter.safetensors")
+ADAPTER = ("adapter_a", "adapter_attention_b", "adapter_mlp_b")
+TENSORS = tuple(f"{part}.safetensors" for part in ("vision_tower", "projector", *ADAPTER))
 SMALL = "checkpoint"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

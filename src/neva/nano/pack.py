@@ -31,7 +31,7 @@ from neva.model.keys import BODY, PROJECTOR, VISION, disk_name
 from neva.model.weights import TensorFiles, read_entries, read_weights, sha256_file
 from neva.nano.assemble import EXTRA_ROWS, assemble, sha256_tensors
 from neva.nano.base import PACKAGE, BaseModel, check_base, find_base
-from neva.nano.manifest import SMALL, WEIGHTS, Manifest
+from neva.nano.manifest import SMALL, TENSORS, WEIGHTS, Manifest
 from neva.nano.narrow import SCALE, Widened, narrowed
 
 Array = NDArray[Any]
@@ -64,15 +64,11 @@ def pack(
     tensors, original = read_tensors(opened), base.tensors()
     lora, scale = ({}, 1.0) if adapter is None else _read_adapter(adapter)
     rows = tensors[f"{BODY}embed_tokens.weight"][len(original["embed_tokens.weight"]) :]
-    groups = {
-        "vision_tower.safetensors": _under(tensors, VISION),
-        "projector.safetensors": _under(tensors, PROJECTOR),
-        "adapter.safetensors": {**lora, EXTRA_ROWS: rows},
-    }
+    groups = _grouped({**tensors, **lora, EXTRA_ROWS: rows})
     fresh = out.with_name(f".{out.name}-fresh")
     with written_aside(fresh) as folder, TemporaryDirectory() as scratch:
         for target, group in groups.items():
-            kept = _kept(out / target, group)
+            kept = _kept(out, group)
             changed = {name: group[name] for name in group if name not in kept}
             save_file({**narrowed(changed), **kept}, folder / target)
         _copy_small(opened.path, folder / SMALL)
@@ -105,19 +101,38 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
 
 
-def _kept(part: Path, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """What a part's file stores of those tensors that it widens to, bit for bit; by stored name."""
-    if not part.is_file():
-        return {}
-    stored = TensorFiles({entry.name: entry for entry in read_entries(part)})
+def _kept(parts: Path, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """What the files in ``parts`` store of those tensors that it widens to, bit for bit; by stored
+    name."""
+    files = sorted(parts.glob("*.safetensors"))
+    stored = TensorFiles({one.name: one for file in files for one in read_entries(file)})
     wide = Widened(stored)
     same = [name for name in wide if name in tensors and np.array_equal(wide[name], tensors[name])]
     names = [one for name in same for one in (name, name + SCALE) if one in stored]
     return {name: np.ascontiguousarray(stored[name]) for name in names}
 
 
-def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    return {name: tensors[name] for name in tensors if name.startswith(prefix)}
+def _grouped(tensors: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+    """File -> its tensors; files of an adapter that has none of theirs are empty."""
+    groups: dict[str, dict[str, Array]] = {file: {} for file in TENSORS}
+    for name, value in tensors.items():
+        part = _part(name)
+        if part:
+            groups[f"{part}.safetensors"][name] = value
+    return groups
+
+
+def _part(name: str) -> str:
+    """The part that holds a tensor; "" if it is the base LM's own."""
+    if name.startswith(VISION):
+        return "vision_tower"
+    if name.startswith(PROJECTOR):
+        return "projector"
+    if name == EXTRA_ROWS or name.endswith(".lora_A"):
+        return "adapter_a"
+    if name.endswith(".lora_B"):
+        return "adapter_mlp_b" if ".mlp." in name else "adapter_attention_b"
+    return ""
 
 
 def _copy_small(source: Path, target: Path) -> None:

@@ -1,0 +1,174 @@
+"""Where sizes are lost: what a linear map reads of them off each layer of CLIP and off the tokens.
+
+    python -m zoo.size_lens
+
+Scenes of things of unequal size, as stage 2 shows them (`zoo.size_questions.scales`). A map is
+fitted from each patch that shows a thing to the logarithm of how much of the picture that thing
+takes, and asked of other scenes: the share of the variance that it explains, and of two things of
+which one is 1.5 times as large how often their patches' means say which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neva.images import from_pixels
+from neva.model import Checkpoint
+from neva.model.features import normalise
+from neva.model.load import load_model
+from neva.nano import default_checkpoint
+from zoo.casting import Casting
+from zoo.deck import Deck
+from zoo.drawings import GRID
+from zoo.revive import ridge
+from zoo.scenes import Actor, Scene, compose_scene
+from zoo.size_questions import scales
+
+CLEAR = 1.5
+COVERED = 0.35
+"""Share of a patch from which on it is said to show a thing."""
+FITTED = 0.75
+"""Share of the scenes that the maps are fitted on."""
+BATCH = 100
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Squares ``(N, S, S, 3)`` uint8, and each scene's boxes as shares of its square."""
+
+    squares: Tensor
+    boxes: tuple[tuple[Box, ...], ...]
+
+    def owners(self) -> Tensor:
+        """``(N, P)``: which of its scene's things each patch shows, or -1."""
+        return torch.tensor([[owner(patch, boxes) for patch in patches()] for boxes in self.boxes])
+
+    def lengths(self, scene: int) -> list[float]:
+        """The longer side of each thing of a scene, as a share of its square's."""
+        return [max(right - left, low - top) for left, top, right, low in self.boxes[scene]]
+
+
+def patches() -> Iterator[Box]:
+    """The patches' boxes, row by row, as shares of the picture."""
+    for row in range(GRID):
+        for column in range(GRID):
+            yield column / GRID, row / GRID, (column + 1) / GRID, (row + 1) / GRID
+
+
+def owner(patch: Box, boxes: tuple[Box, ...]) -> int:
+    """The box that covers most of a patch, or -1 where none covers enough."""
+    shares = [covered(patch, box) for box in boxes]
+    best = int(np.argmax(shares))
+    return best if shares[best] > COVERED else -1
+
+
+def covered(patch: Box, box: Box) -> float:
+    """Which share of a patch a box covers."""
+    across = min(patch[2], box[2]) - max(patch[0], box[0])
+    along = min(patch[3], box[3]) - max(patch[1], box[1])
+    return max(0.0, across) * max(0.0, along) * GRID * GRID
+
+
+def squared(scene: Scene) -> tuple[Box, ...]:
+    """The boxes of a scene when its picture is padded to a square, as shares of that."""
+    side = max(scene.size)
+    left, top = ((side - length) // 2 for length in scene.size)
+    return tuple(
+        ((o.box[0] + left) / side, (o.box[1] + top) / side,
+         (o.box[2] + left) / side, (o.box[3] + top) / side) for o in scene.objects
+    )  # fmt: skip
+
+
+def shown(work: Path, count: int, checkpoint: Checkpoint) -> Shown:
+    """Scenes of two to four easy things or plain shapes of unequal size."""
+    casting, rng = Casting(Deck.open(work)), np.random.default_rng(5)
+    squares, boxes = [], []
+    for number in range(count):
+        cast: list[Actor] = []
+        source = casting.shape if number % 2 else casting.easy
+        casting.add(cast, int(rng.choice([2, 3, 4], p=[0.5, 0.3, 0.2])), source, rng)
+        picture, scene = compose_scene(cast, rng, scales(len(cast), rng))
+        squares.append(checkpoint.pixels.square(from_pixels(np.asarray(picture))))
+        boxes.append(squared(scene))
+    return Shown(torch.from_numpy(np.stack(squares)), tuple(boxes))
+
+
+@torch.no_grad()
+def states(checkpoint: Checkpoint, squares: Tensor) -> dict[str, Tensor]:
+    """Patches ``(N, P, D)`` behind each layer of CLIP up to the projector's, and the tokens."""
+    model = load_model(checkpoint, "cpu", torch.float32)
+    tower = model.model.vision_tower
+    body = getattr(tower, "vision_model", tower)
+    wanted = len(body.encoder.layers) + 1 + model.config.vision_feature_layer
+    found: dict[str, list[Tensor]] = {}
+    for start in range(0, len(squares), BATCH):
+        part = squares[start : start + BATCH]
+        hidden = body.pre_layrnorm(body.embeddings(normalise(part, checkpoint.pixels)))
+        for number, layer in enumerate(body.encoder.layers[:wanted], start=1):
+            hidden = layer(hidden, None)
+            found.setdefault(f"CLIP's layer {number}", []).append(hidden[:, 1:])
+        tokens = model.model.multi_modal_projector(hidden[:, 1:])
+        found.setdefault("image tokens", []).append(tokens)
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def explained(patch: Tensor, scenes: Shown) -> tuple[float, float]:
+    """(share of the variance, share of the pairs) that a linear map of patches gets right."""
+    own, first = scenes.owners(), round(FITTED * len(patch))
+    truth = torch.zeros(own.shape)
+    for scene in range(len(own)):
+        lengths = torch.tensor([*scenes.lengths(scene), 1.0]).log2()
+        truth[scene] = lengths[own[scene]]
+    seen = own >= 0
+    fit = ridge(
+        F.pad(patch[:first][seen[:first]], (0, 1), value=1.0), truth[:first][seen[:first]][:, None]
+    )
+    read = (F.pad(patch[first:], (0, 1), value=1.0) @ fit.T)[..., 0]
+    wrong = (read - truth[first:])[seen[first:]]
+    variance = 1 - wrong.square().mean() / truth[first:][seen[first:]].var(correction=0)
+    right = [
+        one
+        for n in range(first, len(own))
+        for one in pairs(read[n - first], own[n], scenes.lengths(n))
+    ]
+    return float(variance), sum(right) / len(right)
+
+
+def pairs(read: Tensor, own: Tensor, lengths: list[float]) -> Iterator[bool]:
+    """Of each pair that differs clearly and has patches, whether the larger reads larger."""
+    for one, other in permutations(range(len(lengths)), 2):
+        known = bool((own == one).any()) and bool((own == other).any())
+        if known and lengths[one] >= CLEAR * lengths[other]:
+            yield bool(read[own == one].mean() > read[own == other].mean())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print what each layer tells of sizes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("zoo/work"))
+    parser.add_argument("--scenes", type=int, default=1600)
+    o = parser.parse_args(argv)
+    checkpoint = Checkpoint.open(default_checkpoint())
+    scenes = shown(o.work, o.scenes, checkpoint)
+    print("| read off | variance, % | which of two, % |\n|---|---|---|")
+    for name, patch in states(checkpoint, scenes.squares).items():
+        variance, right = explained(patch, scenes)
+        print(f"| {name} | {100 * variance:.0f} | {100 * right:.0f} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
