@@ -24,7 +24,7 @@ from torch import Tensor
 
 from neva.images import from_pixels
 from neva.model import Checkpoint
-from neva.model.features import normalise
+from neva.model.features import image_features
 from neva.model.load import load_model
 from neva.nano import default_checkpoint
 from zoo.casting import Casting
@@ -108,17 +108,16 @@ def shown(work: Path, count: int, checkpoint: Checkpoint) -> Shown:
 def states(checkpoint: Checkpoint, squares: Tensor) -> dict[str, Tensor]:
     """Patches ``(N, P, D)`` behind each layer of CLIP up to the projector's, and the tokens."""
     model = load_model(checkpoint, "cpu", torch.float32)
-    tower = model.model.vision_tower
-    body = getattr(tower, "vision_model", tower)
-    wanted = len(body.encoder.layers) + 1 + model.config.vision_feature_layer
+    depth = model.config.vision_config.num_hidden_layers
+    wanted = depth + 1 + model.config.vision_feature_layer
+    model.config.vision_feature_layer = list(range(1, wanted + 1))
     found: dict[str, list[Tensor]] = {}
     for start in range(0, len(squares), BATCH):
         part = squares[start : start + BATCH]
-        hidden = body.pre_layrnorm(body.embeddings(normalise(part, checkpoint.pixels)))
-        for number, layer in enumerate(body.encoder.layers[:wanted], start=1):
-            hidden = layer(hidden, None)
-            found.setdefault(f"CLIP's layer {number}", []).append(hidden[:, 1:])
-        tokens = model.model.multi_modal_projector(hidden[:, 1:])
+        layers = image_features(model, part, checkpoint.pixels).chunk(wanted, -1)
+        for number, patch in enumerate(layers, start=1):
+            found.setdefault(f"CLIP's layer {number}", []).append(patch)
+        tokens = model.model.multi_modal_projector(layers[-1])
         found.setdefault("image tokens", []).append(tokens)
     return {name: torch.cat(parts) for name, parts in found.items()}
 

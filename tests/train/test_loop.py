@@ -114,6 +114,15 @@ def test_parts_of_an_adapter_are_held_where_it_is_asked(
     assert any("q_proj" in name for name in found)
 
 
+def test_a_part_that_no_adapter_has_cannot_be_held(
+    parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
+) -> None:
+    recipe = TUNE.with_values(lora=True, lora_rank=4, lora_hold="lora_A, gait_proj")
+    with pytest.raises(NevaError, match=r"no part gait_proj; a part is lora_A"):
+        train(recipe, parent, data, pictures, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_float32_parent_keeps_its_frozen_bits_through_a_bfloat16_run(
     parent: Checkpoint, data: Path, pictures: Path, tmp_path: Path
 ) -> None:

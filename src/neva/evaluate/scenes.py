@@ -99,14 +99,13 @@ class Scenes:
 def item(number: int, index: int, asked: Asked, layout: Layout, place: Path) -> Item:
     """One question; its facts hold what stands where, to check it by."""
     standing = [(one.actor.phrase, one.column, one.row) for one in layout.placed]
-    scales = [round(one.scale, 3) for one in layout.placed]
     return Item(
         id=f"{number:03}-{index}",
         question=asked.question,
         image=place / f"{number:03}.png",
         golds=asked.golds,
         kind=asked.kind,
-        facts={"form": asked.form, "standing": standing, "scales": scales,
+        facts={"form": asked.form, "standing": standing,
                "hexcodes": [one.actor.hexcode for one in layout.placed]},
     )  # fmt: skip
 

@@ -50,7 +50,7 @@ class Sizes(Scenes):
 
 
 def first_named(item: Item) -> str:
-    """Whether a question of two is answered by the first of them, as an answer; else its own."""
+    """An item's answer to a guess: of two, which place it has in the question; else itself."""
     if item.kind != "which":
         return item.golds[0]
     asked = item.question.partition(", the ")[2].partition(" or the ")[0]

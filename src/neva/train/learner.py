@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
-from neva.errors import CheckpointError
+from neva.errors import CheckpointError, NevaError
 from neva.model import Checkpoint
 from neva.model.forward import PackedInputs
 from neva.model.head import plain_entropy
@@ -240,8 +240,13 @@ def supervised_tokens(row: PackedInputs) -> int:
 
 def lm_learns(name: str, recipe: Recipe) -> bool:
     """Whether a parameter of the LM learns: each of them, or of an adapter what is not held."""
-    held = [part.strip() for part in recipe.lora_hold.split(",") if part.strip()]
-    return not recipe.lora or ("lora_" in name and not any(part in name for part in held))
+    held = any(part in name for part in held_parts(recipe))
+    return not recipe.lora or ("lora_" in name and not held)
+
+
+def held_parts(recipe: Recipe) -> list[str]:
+    """What the names of an adapter's parameters hold that stay as they began."""
+    return [part.strip() for part in recipe.lora_hold.split(",") if part.strip()]
 
 
 def add_recipes_lora(model: LlavaForConditionalGeneration, recipe: Recipe) -> None:
@@ -253,5 +258,12 @@ def add_recipes_lora(model: LlavaForConditionalGeneration, recipe: Recipe) -> No
     targets = tuple(name.strip() for name in recipe.lora_targets.split(","))
     torch.manual_seed(recipe.seed)
     add_lora(model, LoraShape(recipe.lora_rank, recipe.lora_alpha, recipe.lora_dropout, targets))
+    names = [name for name, _ in model.named_parameters() if "lora_" in name]
+    unknown = [part for part in held_parts(recipe) if not any(part in name for name in names)]
+    if unknown:
+        raise NevaError(
+            f"lora_hold: the adapter has no part {', '.join(unknown)}; a part is lora_A, lora_B or "
+            "the name of a layer with an adapter, like up_proj."
+        )
     if recipe.lora_from:
         start_from(model, Path(recipe.lora_from))
