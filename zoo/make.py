@@ -135,7 +135,7 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
     clip, deep = work / "clip" / "final", work / "clip" / "deep"
     base, join = work / "base", work / "composed"
     worded = work / "worded"
-    one = work / "pretrain"
+    one, sized = work / "pretrain", work / "sized"
     rounds = budget.rounds()
     last = Place(work, rounds[-1].name)
     singles = ["--minutes", str(budget.clip_minutes), "--final", "singles", "--resume"]
@@ -176,10 +176,11 @@ def steps(work: Path, budget: Budget, weights: Path) -> list[Step]:
             one / "final" / "config.json",
             _pretrain(worded, work / "stage1", one, *budget.pretrain_options()),
         ),
+        Step("sizes", sized / "config.json", _module("zoo.sizing", *place)),
         Step(
             "finetune",
             last.run / "final" / "config.json",
-            lambda: print(train(work, one / "final", rounds)),
+            lambda: print(train(work, sized, rounds)),
         ),
         Step("pack", weights / "manifest.json", lambda: pack_weights(last.run, weights)),
     ]

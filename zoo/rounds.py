@@ -124,11 +124,23 @@ ROUNDS = (
         projector_rate=1e-12,
         hold="lora_A,gate_proj,up_proj",
     ),
+    Round(
+        "octaves",
+        "vqa=70 names=720 strange=640 everyday=300 families=24 icon_names=8 emoji=24 icons=4 "
+        "monos=6 flags=130 shapes=60 glyphs=380 coins=14 unsure=540 capitals=12 sums=6 chatter=1 "
+        "places=140 sides=80 crowds=420 reasoning=200 mixed=420 totals=120 riddles=24 sizes=1800 "
+        "seed=4343",
+        talk=(80, 180),
+        steps=400,
+        rate=4e-4,
+        projector_rate=1e-12,
+        hold="lora_A,gate_proj,up_proj,down_proj",
+    ),
 )
 """*wide* is version 14's, *even* to *totals* made version 15 of it, *sizes* and *larger* version
-16 (zoo/README.md), each for what the one before left wrong. After *wide* no projector moves and A
-is held, so that B is all that changes, at last of attention and `down_proj` alone. A fresh adapter
-needs far more of the first."""
+16 (zoo/README.md), each for what the one before left wrong, *octaves* reads the sizes that tokens
+tell since version 17 (`zoo.sizing`). After *wide* no projector moves and A is held, so that B is
+all that changes, at last of attention alone. A fresh adapter needs far more of the first."""
 
 
 @dataclass(frozen=True)
@@ -214,17 +226,18 @@ def train(work: Path, start: Path, rounds: tuple[Round, ...], adapter: Path | No
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train all rounds of stage 2 on WORK/pretrain/final."""
+    """Train all rounds of stage 2."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("zoo/work"))
     parser.add_argument("--adapter", type=Path, help="peft's directory to start from")
+    parser.add_argument("--start", type=Path, help="the checkpoint; default WORK/pretrain/final")
     names = [one.name for one in ROUNDS]
     parser.add_argument("--first", choices=names, default=names[0], help="leave out those before")
     o = parser.parse_args(argv)
     rounds = ROUNDS[names.index(o.first) :]
-    print(train(o.work, o.work / "pretrain" / "final", rounds, o.adapter))
+    print(train(o.work, o.start or o.work / "pretrain" / "final", rounds, o.adapter))
     return 0
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -35,6 +35,8 @@ from zoo.scenes import Actor, Scene, compose_scene
 from zoo.size_questions import scales
 
 CLEAR = 1.5
+COUNTS = (2, 2, 2, 3, 4)
+"""Things in a scene."""
 COVERED = 0.35
 """Share of a patch from which on it is said to show a thing."""
 FITTED = 0.75
@@ -57,6 +59,13 @@ class Shown:
     def lengths(self, scene: int) -> list[float]:
         """The longer side of each thing of a scene, as a share of its square's."""
         return [max(right - left, low - top) for left, top, right, low in self.boxes[scene]]
+
+    def octaves(self) -> tuple[Tensor, Tensor]:
+        """``(N, P)``: the logarithm to base 2 of `lengths` of what each patch shows, 0 where that
+        is nothing, and whether it shows something."""
+        own = self.owners()
+        lengths = [torch.tensor([*self.lengths(n), 1.0]).log2() for n in range(len(own))]
+        return torch.stack([known[at] for known, at in zip(lengths, own, strict=True)]), own >= 0
 
 
 def patches() -> Iterator[Box]:
@@ -90,14 +99,14 @@ def squared(scene: Scene) -> tuple[Box, ...]:
     )  # fmt: skip
 
 
-def shown(work: Path, count: int, checkpoint: Checkpoint) -> Shown:
-    """Scenes of two to four easy things or plain shapes of unequal size."""
+def shown(work: Path, count: int, checkpoint: Checkpoint, counts: Sequence[int] = COUNTS) -> Shown:
+    """Scenes of so many easy things or plain shapes of unequal size, ``counts`` equally often."""
     casting, rng = Casting(Deck.open(work)), np.random.default_rng(5)
     squares, boxes = [], []
     for number in range(count):
         cast: list[Actor] = []
         source = casting.shape if number % 2 else casting.easy
-        casting.add(cast, int(rng.choice([2, 3, 4], p=[0.5, 0.3, 0.2])), source, rng)
+        casting.add(cast, int(rng.choice(counts)), source, rng)
         picture, scene = compose_scene(cast, rng, scales(len(cast), rng))
         squares.append(checkpoint.pixels.square(from_pixels(np.asarray(picture))))
         boxes.append(squared(scene))
@@ -106,10 +115,12 @@ def shown(work: Path, count: int, checkpoint: Checkpoint) -> Shown:
 
 @torch.no_grad()
 def states(checkpoint: Checkpoint, squares: Tensor) -> dict[str, Tensor]:
-    """Patches ``(N, P, D)`` behind each layer of CLIP up to the projector's, and the tokens."""
+    """Patches ``(N, P, D)`` behind each layer of CLIP that the projector needs, and the tokens."""
     model = load_model(checkpoint, "cpu", torch.float32)
-    depth = model.config.vision_config.num_hidden_layers
-    wanted = depth + 1 + model.config.vision_feature_layer
+    asked = checkpoint.config.get("vision_feature_layer", -2)
+    depth = 1 + model.config.vision_config.num_hidden_layers
+    own = [layer % depth for layer in ([asked] if isinstance(asked, int) else asked)]
+    wanted = max(own)
     model.config.vision_feature_layer = list(range(1, wanted + 1))
     found: dict[str, list[Tensor]] = {}
     for start in range(0, len(squares), BATCH):
@@ -117,7 +128,8 @@ def states(checkpoint: Checkpoint, squares: Tensor) -> dict[str, Tensor]:
         layers = image_features(model, part, checkpoint.pixels).chunk(wanted, -1)
         for number, patch in enumerate(layers, start=1):
             found.setdefault(f"CLIP's layer {number}", []).append(patch)
-        tokens = model.model.multi_modal_projector(layers[-1])
+        features = torch.cat([layers[number - 1] for number in own], -1)
+        tokens = model.model.multi_modal_projector(features)
         found.setdefault("image tokens", []).append(tokens)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
@@ -125,11 +137,7 @@ def states(checkpoint: Checkpoint, squares: Tensor) -> dict[str, Tensor]:
 def explained(patch: Tensor, scenes: Shown) -> tuple[float, float]:
     """(share of the variance, share of the pairs) that a linear map of patches gets right."""
     own, first = scenes.owners(), round(FITTED * len(patch))
-    truth = torch.zeros(own.shape)
-    for scene in range(len(own)):
-        lengths = torch.tensor([*scenes.lengths(scene), 1.0]).log2()
-        truth[scene] = lengths[own[scene]]
-    seen = own >= 0
+    truth, seen = scenes.octaves()
     fit = ridge(
         F.pad(patch[:first][seen[:first]], (0, 1), value=1.0), truth[:first][seen[:first]][:, None]
     )

@@ -22,6 +22,7 @@ from neva.model import Checkpoint, read_tensors
 from neva.model.compose import compose
 from neva.model.keys import BODY, HEAD, PROJECTOR, VISION
 from neva.model.weights import sha256_file
+from neva.train.shape import Shape
 
 IDS = torch.tensor([[256, 10, 20, 30, 40, 50]])
 
@@ -85,6 +86,28 @@ def test_a_linear_projector_is_one_linear_map(
     ).model.multi_modal_projector
     features = torch.randn(3, 24, dtype=torch.bfloat16)
     torch.testing.assert_close(projector(features), projector.linear_1(features), rtol=0, atol=0)
+
+
+def test_a_projector_reads_several_layers_side_by_side(
+    clip: Path, languages: dict[str, Path], tmp_path: Path
+) -> None:
+    checkpoint = compose(
+        clip, languages["llama"], "mlp2x_gelu", tmp_path / "c", feature_layer=[1, -2]
+    )
+    model, report = LlavaForConditionalGeneration.from_pretrained(
+        checkpoint.path, output_loading_info=True
+    )
+    assert not any(report[kind] for kind in report if kind.endswith("keys"))
+    projector = model.model.multi_modal_projector
+    assert projector.linear_1.weight.shape[1] == 2 * 24
+    counted = Shape.of_config(checkpoint.config)
+    assert counted.projector_parameters == sum(p.numel() for p in projector.parameters())
+    assert (counted.vision.skipped, counted.vision.read) == (1, 2)
+    pixels = torch.randn(1, 3, 16, 16, dtype=model.dtype)
+    states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
+    features = torch.cat([states[1], states[-2]], dim=-1)[:, 1:]
+    found = model.model.get_image_features(pixel_values=pixels).pooler_output[0]
+    torch.testing.assert_close(found, projector(features)[0])
 
 
 def test_names_on_disk_are_those_that_every_version_loads(composed: dict[str, Checkpoint]) -> None:
@@ -182,6 +205,9 @@ def test_refuses_with_one_sentence_and_leaves_nothing(
         ((clip, llama, "mlp9x", out), "no projector 'mlp9x'; choose one of: mlp2x_gelu, linear"),
         ((clip, llama, "linear", out, "v9"), "no template 'v9'; choose one of: plain, v0"),
         ((clip, llama, "linear", out, "v1", -9), "no layer -9"),
+        ((clip, llama, "linear", out, "v1", [-1, -9]), "no layer -9"),
+        ((clip, llama, "linear", out, "v1", [-1, 3]), "give each layer once"),
+        ((clip, llama, "linear", out, "v1", []), "give each layer once"),
         ((clip, llama, "linear", full), "already exists"),
     ):
         with pytest.raises(CheckpointError, match=sentence) as refusal:

@@ -24,7 +24,11 @@ TEMPLATE = typer.Option(
     help="How conversations are written: v1 for a base LM; what a chat LM was trained with "
     "(chatml, llama_2, llama_3, mistral, nvgpt, nv_dpo) for that LM.",
 )
-LAYER = typer.Option("--feature-layer", help="Whose output of the CLIP's layers is projected.")
+LAYER = typer.Option(
+    "--feature-layer",
+    help="Whose output of the CLIP's layers is projected, -1 for the last (default -2, as LLaVA). "
+    "Given twice or more: several, side by side; early layers know sizes and places better.",
+)
 ASPECT = typer.Option(
     "--aspect",
     help="pad: lay the picture on a square of the mean colour. square: crop the middle.",
@@ -39,7 +43,7 @@ def compose(
     output: Annotated[Path, OUT],
     projector: Annotated[ProjectorKind, PROJECTOR] = "mlp2x_gelu",
     template: Annotated[str, TEMPLATE] = "v1",
-    feature_layer: Annotated[int, LAYER] = -2,
+    feature_layer: Annotated[list[int] | None, LAYER] = None,
     aspect: Annotated[Aspect, ASPECT] = "pad",
     dtype: Annotated[DType, DTYPE] = "bfloat16",
     seed: Annotated[int, SEED] = 0,
@@ -60,7 +64,7 @@ def compose(
         projector,
         output,
         template=template,
-        feature_layer=feature_layer,
+        feature_layer=feature_layer or -2,
         aspect=aspect,
         dtype=dtype,
         seed=seed,

@@ -4,6 +4,7 @@ The checkpoint is put together from tensors by their disk names; no LLaVA model 
 version of transformers has a say in what is written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -45,14 +46,15 @@ def compose(
     projector: ProjectorKind,
     out: Path,
     template: str = "v1",
-    feature_layer: int = -2,
+    feature_layer: int | Sequence[int] = -2,
     aspect: Aspect = "pad",
     dtype: DType = "bfloat16",
     seed: int = 0,
 ) -> Checkpoint:
     """Write a checkpoint to `out`, which must not exist, and return it opened.
 
-    `vision` and `language` are directories or hub names; `language` may be a GGUF file. The
+    `vision` and `language` are directories or hub names; `language` may be a GGUF file. Of several
+    `feature_layer` the projector reads the features side by side, as Hugging Face's LLaVA does. The
     projector is fresh (`fresh_projector`), the rest is as it was. CheckpointError for anything that
     does not fit, and then nothing is left at `out`.
     """
@@ -60,14 +62,14 @@ def compose(
     check_free(out)
     kind = getattr(torch, dtype)
     seen, spoken = read_vision(vision, kind), read_language(language, kind)
-    if not 0 < abs(feature_layer) <= seen.config["num_hidden_layers"]:
-        raise CheckpointError(f"{vision}: its vision tower has no layer {feature_layer}.")
+    layers = [feature_layer] if isinstance(feature_layer, int) else list(feature_layer)
+    _check_layers(vision, layers, seen.config["num_hidden_layers"])
     parts = Parts(seen, spoken, _add_image_token(spoken))
-    config = _config(parts, projector, feature_layer, dtype)
+    config = _config(parts, projector, layers, dtype)
     tensors = {**seen.tensors, **_with_image_row(spoken, parts.image_token_id)}
     target = float(tensors[spoken.embedding].float().pow(2).mean().sqrt())
     width = int(text_config(config)["hidden_size"])
-    features = seen.probe_features(feature_layer, seed)
+    features = seen.probe_features(layers, seed)
     fresh = fresh_projector(projector, features, width, target, seed)
     tensors |= {PROJECTOR + name: tensor.to(kind) for name, tensor in fresh.items()}
     made = {"vision": source_name(vision), "language": source_name(language), "seed": seed}
@@ -77,6 +79,15 @@ def compose(
         Provenance("composed", template, aspect, projector, made, parents=parents).write(folder)
         Checkpoint.open(folder)  # what is not whole never gets its name
     return Checkpoint.open(out)
+
+
+def _check_layers(vision: str | Path, layers: Sequence[int], depth: int) -> None:
+    """CheckpointError unless a tower of so many layers has all of them, each of them once."""
+    for layer in layers:
+        if not 0 < abs(layer) <= depth:
+            raise CheckpointError(f"{vision}: its vision tower has no layer {layer}.")
+    if not layers or len({layer % (depth + 1) for layer in layers}) < len(layers):
+        raise CheckpointError(f"Feature layers {list(layers)}: give each layer once.")
 
 
 def _check_words(projector: str, template: str, aspect: str, dtype: str) -> None:
@@ -118,7 +129,7 @@ def _with_image_row(language: Language, image_token_id: int) -> dict[str, Tensor
 
 
 def _config(
-    parts: Parts, projector: ProjectorKind, feature_layer: int, dtype: DType
+    parts: Parts, projector: ProjectorKind, layers: Sequence[int], dtype: DType
 ) -> dict[str, Any]:
     """`config.json`."""
     text = dict(parts.language.config)
@@ -132,7 +143,7 @@ def _config(
         "image_seq_length": (vision["image_size"] // vision["patch_size"]) ** 2,
         "projector_hidden_act": ACTIVATIONS[projector],
         "multimodal_projector_bias": True,
-        "vision_feature_layer": feature_layer,
+        "vision_feature_layer": layers[0] if len(layers) == 1 else list(layers),
         "vision_feature_select_strategy": "default",
         "tie_word_embeddings": parts.language.tied,
         "text_config": text,

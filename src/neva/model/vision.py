@@ -1,5 +1,6 @@
 """Read the vision tower that a checkpoint is composed from: a CLIP, whole or its vision half."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,11 @@ class Vision:
     std: tuple[float, ...]
 
     @torch.no_grad()
-    def probe_features(self, layer: int, seed: int) -> Tensor:
-        """float32 features (N, P, Dv) of random smooth images at `layer`, no class token."""
+    def probe_features(self, layers: Sequence[int], seed: int) -> Tensor:
+        """float32 features (N, P, Dv * layers) of random smooth images, no class token."""
         pixels = probe_pixels(self.config["image_size"], self.config["num_channels"], seed)
-        found: Tensor = self.model.float()(pixels, output_hidden_states=True).hidden_states[layer]
-        return found[:, 1:]
+        found = self.model.float()(pixels, output_hidden_states=True).hidden_states
+        return torch.cat([found[layer][:, 1:] for layer in layers], dim=-1)
 
 
 def read_vision(source: str | Path, dtype: torch.dtype) -> Vision:

@@ -61,7 +61,7 @@ def lora_parameters(shape: Shape, recipe: Recipe) -> int:
 
 def projector_flops(shape: Shape) -> float:
     """One image through the projector and back; the features before it are frozen."""
-    dv, d = shape.vision.width, shape.language.width
+    dv, d = shape.vision.features, shape.language.width
     first = 4.0 * dv * d  # forward and the weight's gradient; no gradient goes into CLIP
     second = 0.0 if shape.projector == "linear" else 6.0 * d * d
     return shape.vision.tokens * (first + second)

@@ -10,6 +10,7 @@ class Vision:
     """A CLIP vision tower. Its class token is computed, and is not handed to the projector.
 
     `skipped`: layers at the top whose output nobody uses; LLaVA takes the last but one.
+    `read`: layers whose output the projector reads, side by side.
     """
 
     layers: int
@@ -18,11 +19,17 @@ class Vision:
     patch: int
     size: int
     skipped: int = 1
+    read: int = 1
 
     @property
     def used(self) -> int:
         """Layers that are computed."""
         return self.layers - self.skipped
+
+    @property
+    def features(self) -> int:
+        """Width of what the projector reads."""
+        return self.width * self.read
 
     @property
     def tokens(self) -> int:
@@ -96,7 +103,7 @@ class Shape:
     @property
     def projector_parameters(self) -> int:
         """Weights of the projector, biases included."""
-        dv, d = self.vision.width, self.language.width
+        dv, d = self.vision.features, self.language.width
         first = dv * d + d
         return first if self.projector == "linear" else first + d * d + d
 
@@ -111,6 +118,7 @@ class Shape:
         seen, said = config["vision_config"], config["text_config"]
         heads = said.get("num_attention_heads") or said["n_head"]
         width = said.get("hidden_size") or said["n_embd"]
+        layers = _layers(config)
         return cls(
             Vision(
                 seen["num_hidden_layers"],
@@ -118,7 +126,8 @@ class Shape:
                 seen["intermediate_size"],
                 seen["patch_size"],
                 seen["image_size"],
-                skipped=_skipped(config),
+                skipped=seen["num_hidden_layers"] - max(layers),
+                read=len(layers),
             ),
             Language(
                 layers=said.get("num_hidden_layers") or said["n_layer"],
@@ -135,9 +144,9 @@ class Shape:
         )
 
 
-def _skipped(config: Mapping[str, Any]) -> int:
-    """Layers of CLIP above the highest whose hidden states are used (0 are the embeddings)."""
+def _layers(config: Mapping[str, Any]) -> list[int]:
+    """Which of CLIP's hidden states the projector reads (0 are the embeddings)."""
     wanted = config.get("vision_feature_layer", -2)
     depth = config["vision_config"]["num_hidden_layers"]
     layers = [wanted] if isinstance(wanted, int) else wanted
-    return int(depth - max(layer % (depth + 1) for layer in layers))
+    return [int(layer % (depth + 1)) for layer in layers]
