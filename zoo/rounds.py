@@ -136,11 +136,23 @@ ROUNDS = (
         projector_rate=1e-12,
         hold="lora_A,gate_proj,up_proj,down_proj",
     ),
+    Round(
+        "level",
+        "vqa=20 names=250 strange=280 everyday=190 families=8 icon_names=3 emoji=6 icons=1 "
+        "monos=2 flags=45 shapes=25 glyphs=170 coins=5 unsure=110 capitals=4 sums=2 chatter=1 "
+        "places=45 sides=30 crowds=210 reasoning=60 mixed=130 totals=90 riddles=8 sizes=560 "
+        "seed=4444",
+        talk=(15, 25),
+        steps=140,
+        rate=2.5e-4,
+        projector_rate=1e-12,
+        hold="lora_A,gate_proj,up_proj,down_proj",
+    ),
 )
 """*wide* is version 14's, *even* to *totals* made version 15 of it, *sizes* and *larger* version
-16 (zoo/README.md), each for what the one before left wrong, *octaves* reads the sizes that tokens
-tell since version 17 (`zoo.sizing`). After *wide* no projector moves and A is held, so that B is
-all that changes, at last of attention alone. A fresh adapter needs far more of the first."""
+16 (zoo/README.md), each for what the one before left wrong, *octaves* and *level* version 17, whose
+tokens tell sizes (`zoo.sizing`). After *wide* no projector moves and A is held, so that B is all
+that changes, at last of attention alone. A fresh adapter needs far more of the first."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,10 @@ def architecture(checkpoint: Checkpoint) -> dict[str, str]:
             f"{vision['image_size']} px in patches of {vision['patch_size']}; "
             f"{sizes['vision']:,} parameters{frozen}"
         ),
-        "Projector": f"{checkpoint.provenance.projector}; {sizes['projector']:,} parameters",
+        "Projector": (
+            f"{checkpoint.provenance.projector}, reads CLIP's {_features(checkpoint)}; "
+            f"{sizes['projector']:,} parameters"
+        ),
         "Language model": (
             f"{text['model_type']}, {text['num_hidden_layers']} layers of width "
             f"{text['hidden_size']}; {sizes['language']:,} parameters"
@@ -97,6 +100,14 @@ def architecture(checkpoint: Checkpoint) -> dict[str, str]:
         "Parameters": f"{sum(sizes.values()):,}",
         "Prompt template": checkpoint.provenance.template,
     }
+
+
+def _features(checkpoint: Checkpoint) -> str:
+    """Whose output the projector reads, counted as `vision_feature_layer` is."""
+    said = checkpoint.config.get("vision_feature_layer", -2)
+    if isinstance(said, int):
+        return f"layer {said}"
+    return "layers " + " and ".join(map(str, said))
 
 
 def parameters(checkpoint: Checkpoint) -> dict[str, int]:
