@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from neva.errors import DataError
+from neva.errors import DataError, NevaError
 from neva.model.arrays import as_tensor
 from neva.model.checkpoint import Checkpoint, read_tensors
+from neva.model.files import check_free
 from neva.model.keys import BODY, PROJECTOR
 from neva.model.save import save_tensors
 from zoo.revive import ridge
@@ -97,6 +98,7 @@ def enlarged(
 
 def build(work: Path, start: Path, out: Path, count: int) -> None:
     """Write ``start`` with a projector of both layers to ``out``."""
+    check_free(out)
     checkpoint = Checkpoint.open(start)
     layer = checkpoint.config.get("vision_feature_layer")
     if not isinstance(layer, int):
@@ -135,4 +137,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except NevaError as error:
+        sys.exit(f"zoo.sizing: {error}")
