@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from neva.images import from_pixels
 from neva.model import Checkpoint
 from neva.model.features import image_features
 from neva.model.load import load_model
+from neva.model.shapes import feature_layers
 from neva.nano import default_checkpoint
 from zoo.casting import Casting
 from zoo.deck import Deck
@@ -52,6 +54,7 @@ class Shown:
     squares: Tensor
     boxes: tuple[tuple[Box, ...], ...]
 
+    @cached_property
     def owners(self) -> Tensor:
         """``(N, P)``: which of its scene's things each patch shows, or -1."""
         return torch.tensor([[owner(patch, boxes) for patch in patches()] for boxes in self.boxes])
@@ -60,12 +63,30 @@ class Shown:
         """The longer side of each thing of a scene, as a share of its square's."""
         return [max(right - left, low - top) for left, top, right, low in self.boxes[scene]]
 
-    def octaves(self) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def octaves(self) -> Tensor:
         """``(N, P)``: the logarithm to base 2 of `lengths` of what each patch shows, 0 where that
-        is nothing, and whether it shows something."""
-        own = self.owners()
-        lengths = [torch.tensor([*self.lengths(n), 1.0]).log2() for n in range(len(own))]
-        return torch.stack([known[at] for known, at in zip(lengths, own, strict=True)]), own >= 0
+        is nothing."""
+        known = [torch.tensor([*self.lengths(n), 1.0]).log2() for n in range(len(self.boxes))]
+        return torch.stack([one[own] for one, own in zip(known, self.owners, strict=True)])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The map ``(D,)`` and ``bias`` from a patch to the octaves of what it shows."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def fitted(cls, patches: Tensor, octaves: Tensor) -> Reading:
+        """By ridge regression on patches ``(N, D)`` that show a thing, and its octaves ``(N,)``."""
+        fit = ridge(F.pad(patches, (0, 1), value=1.0), octaves[:, None])[0].float()
+        return cls(fit[:-1], fit[-1])
+
+    def of(self, patches: Tensor) -> Tensor:
+        """What it reads of patches ``(..., D)``."""
+        return patches @ self.weight + self.bias
 
 
 def patches() -> Iterator[Box]:
@@ -114,34 +135,26 @@ def shown(work: Path, count: int, checkpoint: Checkpoint, counts: Sequence[int] 
 
 
 @torch.no_grad()
-def states(checkpoint: Checkpoint, squares: Tensor) -> dict[str, Tensor]:
-    """Patches ``(N, P, D)`` behind each layer of CLIP that the projector needs, and the tokens."""
+def states(checkpoint: Checkpoint, squares: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Patches ``(N, P, Dv)`` behind each layer of CLIP that the projector needs, from 0 (the
+    embeddings), and image tokens ``(N, P, D)``."""
     model = load_model(checkpoint, "cpu", torch.float32)
-    asked = checkpoint.config.get("vision_feature_layer", -2)
-    depth = 1 + model.config.vision_config.num_hidden_layers
-    own = [layer % depth for layer in ([asked] if isinstance(asked, int) else asked)]
-    wanted = max(own)
-    model.config.vision_feature_layer = list(range(1, wanted + 1))
-    found: dict[str, list[Tensor]] = {}
-    for start in range(0, len(squares), BATCH):
-        part = squares[start : start + BATCH]
-        layers = image_features(model, part, checkpoint.pixels).chunk(wanted, -1)
-        for number, patch in enumerate(layers, start=1):
-            found.setdefault(f"CLIP's layer {number}", []).append(patch)
-        features = torch.cat([layers[number - 1] for number in own], -1)
-        tokens = model.model.multi_modal_projector(features)
-        found.setdefault("image tokens", []).append(tokens)
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    read = feature_layers(checkpoint.config)
+    count = max(read) + 1
+    model.config.vision_feature_layer = list(range(count))
+    parts = torch.split(squares, BATCH)
+    features = torch.cat([image_features(model, part, checkpoint.pixels) for part in parts])
+    layers = list(features.chunk(count, -1))
+    tokens = model.model.multi_modal_projector(torch.cat([layers[n] for n in read], -1))
+    return layers, tokens
 
 
 def explained(patch: Tensor, scenes: Shown) -> tuple[float, float]:
     """(share of the variance, share of the pairs) that a linear map of patches gets right."""
-    own, first = scenes.owners(), round(FITTED * len(patch))
-    truth, seen = scenes.octaves()
-    fit = ridge(
-        F.pad(patch[:first][seen[:first]], (0, 1), value=1.0), truth[:first][seen[:first]][:, None]
-    )
-    read = (F.pad(patch[first:], (0, 1), value=1.0) @ fit.T)[..., 0]
+    own, first = scenes.owners, round(FITTED * len(patch))
+    truth, seen = scenes.octaves, own >= 0
+    fit = Reading.fitted(patch[:first][seen[:first]], truth[:first][seen[:first]])
+    read = fit.of(patch[first:])
     wrong = (read - truth[first:])[seen[first:]]
     variance = 1 - wrong.square().mean() / truth[first:][seen[first:]].var(correction=0)
     right = [
@@ -171,7 +184,9 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = Checkpoint.open(default_checkpoint())
     scenes = shown(o.work, o.scenes, checkpoint)
     print("| read off | variance, % | which of two, % |\n|---|---|---|")
-    for name, patch in states(checkpoint, scenes.squares).items():
+    layers, tokens = states(checkpoint, scenes.squares)
+    named = {f"CLIP's layer {number}": patch for number, patch in enumerate(layers[1:], start=1)}
+    for name, patch in {**named, "image tokens": tokens}.items():
         variance, right = explained(patch, scenes)
         print(f"| {name} | {100 * variance:.0f} | {100 * right:.0f} |", flush=True)
     return 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,11 +29,11 @@ from neva.model.checkpoint import Checkpoint, read_tensors
 from neva.model.files import check_free
 from neva.model.keys import BODY, PROJECTOR
 from neva.model.save import save_tensors
-from zoo.revive import ridge
-from zoo.size_lens import Shown, shown, states
+from neva.model.shapes import feature_layers
+from zoo.size_lens import Reading, shown, states
 
-LAYER = -5
-"""Which of CLIP's hidden states knows sizes best: of eight layers the fourth's."""
+LAYER = 4
+"""Which of CLIP's eight layers knows sizes best (`zoo.size_lens`)."""
 STEP = 0.5
 """How far a token leans for each doubling of a thing's length, in words' lengths; the place at a
 picture's edge is told as far (`zoo.words`)."""
@@ -45,23 +45,6 @@ CLEARED = 16
 """So many of the directions in which tokens differ most do not tell sizes: names, places, counts.
 """
 ONE, TWO = (f"{PROJECTOR}linear_{number}" for number in (1, 2))
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The map ``(Dv,)`` and ``bias`` of a patch behind `LAYER` to the octaves by which the thing it
-    shows is longer than the usual one."""
-
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def fitted(cls, patches: Tensor, scenes: Shown) -> Reading:
-        """By ridge regression on the patches ``(N, P, Dv)`` that show a thing."""
-        octaves, seen = scenes.octaves()
-        told = octaves[seen]
-        fit = ridge(F.pad(patches[seen], (0, 1), value=1.0), (told - told.mean())[:, None])[0]
-        return cls(fit[:-1].float(), fit[-1].float())
 
 
 def direction(embedding: Tensor, tokenizer: Tokenizer, tokens: Tensor) -> Tensor:
@@ -100,24 +83,24 @@ def build(work: Path, start: Path, out: Path, count: int) -> None:
     """Write ``start`` with a projector of both layers to ``out``."""
     check_free(out)
     checkpoint = Checkpoint.open(start)
-    layer = checkpoint.config.get("vision_feature_layer")
-    if not isinstance(layer, int):
-        raise DataError(f"{start}: its projector reads several layers already ({layer})")
+    last, *more = feature_layers(checkpoint.config)
+    if more:
+        raise DataError(f"{start}: its projector reads several layers already ({[last, *more]})")
     scenes = shown(work, count, checkpoint, COUNTS)
-    seen = states(checkpoint, scenes.squares)
-    depth = checkpoint.config["vision_config"]["num_hidden_layers"]
-    near, own = (seen[f"CLIP's layer {depth + 1 + number}"] for number in (LAYER, layer))
+    layers, told = states(checkpoint, scenes.squares)
+    seen = scenes.owners >= 0
+    octaves = scenes.octaves[seen]
     tensors = {name: as_tensor(array) for name, array in read_tensors(checkpoint).items()}
     words = tensors[f"{BODY}embed_tokens.weight"].float()
     length = (words - words.mean(0)).norm(dim=1).mean()
-    way = direction(words, checkpoint.tokenizer, seen["image tokens"].flatten(0, 1).float())
+    way = direction(words, checkpoint.tokenizer, told.flatten(0, 1))
     tensors |= enlarged(
         {name: tensors[name] for name in tensors if name.startswith(PROJECTOR)},
-        Reading.fitted(near, scenes),
+        Reading.fitted(layers[LAYER][seen], octaves - octaves.mean()),
         STEP * length * way,
-        own.flatten(0, 1),
+        layers[last].flatten(0, 1),
     )
-    config = {**checkpoint.config, "vision_feature_layer": [LAYER, layer]}
+    config = {**checkpoint.config, "vision_feature_layer": [LAYER, last]}
     history = replace(checkpoint.provenance, parents=(checkpoint.sha256,))
     save_tensors(tensors, replace(checkpoint, config=config), out, history, checkpoint.dtype)
 

@@ -36,7 +36,7 @@ def test_patches_that_know_sizes_are_told_from_those_that_do_not() -> None:
         for a, b in sides
     )
     shown = Shown(torch.zeros(80, 1), boxes)
-    own = shown.owners()
+    own = shown.owners
     lengths = torch.cat([sides, torch.ones(80, 1)], 1).log2()
     noise = torch.randn(80, 64, 2, generator=chance)
     knowing = torch.cat([lengths.gather(1, own % 3)[..., None], noise], -1)

@@ -13,7 +13,7 @@ from typing import Any
 from neva.deploy.notes import SOURCE_FIELDS, SUBCARDS, UNSAID, Notes
 from neva.model.checkpoint import Checkpoint
 from neva.model.keys import PROJECTOR, VISION
-from neva.model.shapes import text_config, vision_config
+from neva.model.shapes import feature_layers, text_config, vision_config
 from neva.model.weights import tensor_entries
 
 METHOD = (
@@ -79,6 +79,7 @@ def architecture(checkpoint: Checkpoint) -> dict[str, str]:
     """The parts with their shapes and sizes."""
     text, vision = text_config(checkpoint.config), vision_config(checkpoint.config)
     sizes = parameters(checkpoint)
+    read = " and ".join(map(str, feature_layers(checkpoint.config)))
     ours = checkpoint.provenance.stage != "foreign"  # neva never trains the tower; others may have
     frozen = ", frozen" if ours else ""
     return {
@@ -90,7 +91,7 @@ def architecture(checkpoint: Checkpoint) -> dict[str, str]:
             f"{sizes['vision']:,} parameters{frozen}"
         ),
         "Projector": (
-            f"{checkpoint.provenance.projector}, reads CLIP's {_features(checkpoint)}; "
+            f"{checkpoint.provenance.projector}, reads what leaves CLIP's layer {read}; "
             f"{sizes['projector']:,} parameters"
         ),
         "Language model": (
@@ -100,14 +101,6 @@ def architecture(checkpoint: Checkpoint) -> dict[str, str]:
         "Parameters": f"{sum(sizes.values()):,}",
         "Prompt template": checkpoint.provenance.template,
     }
-
-
-def _features(checkpoint: Checkpoint) -> str:
-    """Whose output the projector reads, counted as `vision_feature_layer` is."""
-    said = checkpoint.config.get("vision_feature_layer", -2)
-    if isinstance(said, int):
-        return f"layer {said}"
-    return "layers " + " and ".join(map(str, said))
 
 
 def parameters(checkpoint: Checkpoint) -> dict[str, int]:

@@ -24,7 +24,7 @@ from neva.model.language import Language, read_language
 from neva.model.processor import IMAGE_TOKEN, ProcessorFacts, write_processor
 from neva.model.projector import ACTIVATIONS, check_kind, fresh_projector
 from neva.model.provenance import Aspect, Provenance
-from neva.model.shapes import expected_shapes, text_config
+from neva.model.shapes import counted_layers, expected_shapes, text_config
 from neva.model.source import source_name, source_sha256
 from neva.model.vision import Vision, read_vision
 from neva.model.weights import write_tensors
@@ -86,7 +86,7 @@ def _check_layers(vision: str | Path, layers: Sequence[int], depth: int) -> None
     for layer in layers:
         if not 0 < abs(layer) <= depth:
             raise CheckpointError(f"{vision}: its vision tower has no layer {layer}.")
-    if not layers or len({layer % (depth + 1) for layer in layers}) < len(layers):
+    if not layers or len(set(counted_layers(layers, depth))) < len(layers):
         raise CheckpointError(f"Feature layers {list(layers)}: give each layer once.")
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from neva.images import PixelRecipe
+from neva.model.shapes import counted_layers
 
 
 def image_features(
@@ -24,7 +25,8 @@ def image_features(
         if images.dtype == torch.uint8:
             pixels = normalise(pixels, recipe)
         hidden = body.pre_layrnorm(body.embeddings(pixels.to(weight.dtype)))
-        wanted = _layers(model)
+        depth = model.config.vision_config.num_hidden_layers
+        wanted = counted_layers(model.config.vision_feature_layer, depth)
         kept = {0: hidden} if 0 in wanted else {}
         for number, layer in enumerate(body.encoder.layers[: max(wanted)], start=1):
             hidden = layer(hidden, None)
@@ -40,11 +42,3 @@ def normalise(squares: Tensor, recipe: PixelRecipe) -> Tensor:
     """uint8 (N, H, W, 3) -> float32 (N, 3, H, W), on the squares' device."""
     mean, std = (torch.tensor(c, device=squares.device) for c in (recipe.mean, recipe.std))
     return ((squares.float() * recipe.rescale - mean) / std).permute(0, 3, 1, 2)
-
-
-def _layers(model: LlavaForConditionalGeneration) -> list[int]:
-    """The wanted hidden states, counted from 0 (the embeddings) to the number of layers."""
-    wanted = model.config.vision_feature_layer
-    depth = model.config.vision_config.num_hidden_layers
-    layers = [wanted] if isinstance(wanted, int) else list(wanted)
-    return [layer % (depth + 1) for layer in layers]

@@ -5,7 +5,7 @@ vision tower and projector. The numbers in DEFAULTS are those of the families' c
 classes in transformers, because older checkpoints leave them out of `config.json`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from neva.model.keys import BODY, HEAD, PROJECTOR, VISION
@@ -98,6 +98,18 @@ def vision_config(config: Config) -> Config:
     return _filled(vision, vision.get("model_type", "clip_vision_model"))
 
 
+def feature_layers(config: Config) -> list[int]:
+    """Which of CLIP's hidden states the projector reads side by side; 0 are the embeddings."""
+    depth = vision_config(config)["num_hidden_layers"]
+    return counted_layers(config.get("vision_feature_layer", -2), depth)
+
+
+def counted_layers(wanted: int | Sequence[int], depth: int) -> list[int]:
+    """One layer or several of a tower of `depth`, negative ones from its end, all from 0."""
+    layers = [wanted] if isinstance(wanted, int) else wanted
+    return [layer + depth + 1 if layer < 0 else layer for layer in layers]
+
+
 def expected_shapes(config: Config) -> Shapes:
     """Every tensor that a checkpoint with this `config.json` must hold: disk name -> shape."""
     text, vision = text_config(config), vision_config(config)
@@ -142,8 +154,7 @@ def _norm(name: str, width: int) -> Shapes:
 
 
 def _projector(config: Config) -> Shapes:
-    layers = config.get("vision_feature_layer", -2)
-    into = vision_config(config)["hidden_size"] * (1 if isinstance(layers, int) else len(layers))
+    into = vision_config(config)["hidden_size"] * len(feature_layers(config))
     width, bias = text_config(config)["hidden_size"], config.get("multimodal_projector_bias", True)
     return _linear("linear_1", width, into, bias) | _linear("linear_2", width, width, bias)
 

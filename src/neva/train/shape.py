@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neva.model.shapes import feature_layers
+
 
 @dataclass(frozen=True)
 class Vision:
@@ -118,7 +120,7 @@ class Shape:
         seen, said = config["vision_config"], config["text_config"]
         heads = said.get("num_attention_heads") or said["n_head"]
         width = said.get("hidden_size") or said["n_embd"]
-        layers = _layers(config)
+        layers = feature_layers(config)
         return cls(
             Vision(
                 seen["num_hidden_layers"],
@@ -142,11 +144,3 @@ class Shape:
             ),
             "linear" if config.get("projector_hidden_act") in {"linear", None} else "mlp2x_gelu",
         )
-
-
-def _layers(config: Mapping[str, Any]) -> list[int]:
-    """Which of CLIP's hidden states the projector reads (0 are the embeddings)."""
-    wanted = config.get("vision_feature_layer", -2)
-    depth = config["vision_config"]["num_hidden_layers"]
-    layers = [wanted] if isinstance(wanted, int) else wanted
-    return [int(layer % (depth + 1)) for layer in layers]

@@ -23,7 +23,7 @@ from neva.engine.graphs.nodes import (
 )
 from neva.engine.precision import Weights
 from neva.model.keys import PROJECTOR, VISION
-from neva.model.shapes import vision_config
+from neva.model.shapes import feature_layers, vision_config
 
 
 def vision_model(
@@ -97,9 +97,6 @@ class _Tower:
     ) -> "_Tower":
         check_tower(config)
         vision = vision_config(config)
-        chosen = config.get("vision_feature_layer", -2)
-        depth = int(vision["num_hidden_layers"])
-        chosen = [chosen] if isinstance(chosen, int) else list(chosen)
         return cls(
             tensors=tensors,
             weights=weights,
@@ -108,7 +105,7 @@ class _Tower:
             patch=int(vision["patch_size"]),
             eps=float(vision.get("layer_norm_eps", 1e-5)),
             activation=str(vision.get("hidden_act", "quick_gelu")),
-            layers=[layer + depth + 1 if layer < 0 else layer for layer in chosen],
+            layers=feature_layers(config),
         )
 
     def states(self, pixels: Node, last: int) -> list[Node]:
