@@ -70,6 +70,10 @@ class Casting:
         """A shape or a common thing."""
         return self.shape(rng) if rng.random() < 0.5 else self.thing(_one(self.common, rng), rng)
 
+    def rare(self, rng: Rng) -> Actor:
+        """A shape one time of three, else any thing, of which one in seven is common."""
+        return self.shape(rng) if rng.random() < 1 / 3 else self.thing(_one(self.things, rng), rng)
+
     def of(self, sort: str, rng: Rng) -> Actor:
         """An animal, something to eat, a vehicle or a shape."""
         if sort == "shape":

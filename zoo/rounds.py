@@ -27,7 +27,8 @@ from zoo import chatter
 from zoo.instructions import InstructionPlan, build, changed
 
 LICENCE = (
-    "public domain, MIT, Apache-2.0, OFL-1.1, CC-BY-3.0 and 4.0: see the table in zoo/README.md"
+    "public domain, CC0-1.0, MIT, Apache-2.0, OFL-1.1, CC-BY-3.0 and 4.0: see the table in "
+    "zoo/README.md"
 )
 RANK = 32
 
@@ -145,6 +146,18 @@ ROUNDS = (
         talk=(15, 25),
         steps=140,
         rate=2.5e-4,
+        projector_rate=1e-12,
+        hold="lora_A,gate_proj,up_proj,down_proj",
+    ),
+    Round(
+        "seldom",
+        "vqa=60 names=1000 strange=900 everyday=350 families=24 icon_names=8 emoji=24 icons=4 "
+        "monos=6 flags=140 shapes=60 glyphs=360 coins=14 unsure=640 capitals=12 sums=6 chatter=1 "
+        "places=150 sides=80 crowds=380 reasoning=440 mixed=380 totals=110 riddles=30 sizes=2100 "
+        "seed=4545",
+        talk=(80, 180),
+        steps=470,
+        rate=4e-4,
         projector_rate=1e-12,
         hold="lora_A,gate_proj,up_proj,down_proj",
     ),

@@ -145,11 +145,13 @@ class SceneWriter:
     def sized(self) -> Example:
         """Two to four things of unequal size, asked in one of three ways: how large each is; which
         is larger; and what else there is, since a small thing beside a large one is easily missed.
+        Mostly of things that are seldom named: who was taught with common ones alone compared 88 of
+        100 of those rightly, and 64 of others (version 17).
         """
-        plain = self.rng.random() < 0.35
+        source = self.casting.easy if self.rng.random() < 0.25 else self.casting.rare
         cast: list[Actor] = []
         count = int(self.rng.choice([2, 3, 4], p=[0.5, 0.3, 0.2]))
-        self.casting.add(cast, count, self.casting.shape if plain else self.casting.easy, self.rng)
+        self.casting.add(cast, count, source, self.rng)
         forms, dice = shuffled(SIZE_FORMS, self.rng), self.rng.random()
         if dice < 0.4:
             forms = [how_large] * 6 + forms[:1]

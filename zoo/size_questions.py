@@ -26,7 +26,7 @@ CLEAR = 1.4
 """From which ratio of their longer sides on two things differ in size."""
 SMALL, LARGE = 0.19, 0.3
 """Up to and from which share of its picture's longer side on a thing is called small and large."""
-RATIOS = (1.6, 4.0)
+RATIOS = (1.5, 3.2)
 """Least and most ratio of the large things' usual size to the small ones', before chance."""
 HOW_LARGE = ("What size is the {}?", "How big is the {}?", "Is the {} large or small?")
 OPPOSITE = {"larger": "smaller", "smaller": "larger"}

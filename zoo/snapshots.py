@@ -1,9 +1,9 @@
 """Photographs to learn from: what the model is to say that it does not know.
 
 They come with OpenCV's samples (Apache-2.0; Debian's ``opencv-doc``), older ones with stdlib's
-datasets (npm, ``zoo.sources.PHOTOGRAPHS``). None is among the test's (`zoo.photographs`), and no
-name is learnt of them. Four dozen pictures, cut, turned and coloured anew each time, since they are
-to teach what any photograph has and no drawing.
+datasets (npm, ``zoo.sources.PHOTOGRAPHS``), and views of eighteen panoramas (`zoo.panoramas`). None
+is among the test's (`zoo.photographs`), and no name is learnt of them. All are cut, turned and
+coloured anew each time, since they are to teach what any photograph has and no drawing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from zoo import panoramas
 from zoo.scenes import picture_size
 from zoo.sources import PHOTOGRAPHS, fetch, source
 
@@ -35,34 +36,46 @@ FILES = (
 """The photographs among them; drawings, renderings, scans and second views are left out."""
 LEAST = 0.3
 """The smallest part of a photograph's sides that is shown."""
+AROUND = 0.4
+"""Share of views of panoramas, where there are any."""
 
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Files of photographs that views are cut from."""
+    """Files of photographs that views are cut from, and of panoramas to look around in."""
 
     files: tuple[Path, ...]
+    around: tuple[Path, ...] = ()
 
     @classmethod
     def fetched(cls, packages: Path) -> Snapshots:
-        """OpenCV's and stdlib's, fetched to ``packages``."""
+        """OpenCV's, stdlib's and Poly Haven's, fetched to ``packages``."""
         folder = fetch(source("opencv-doc"), packages) / SAMPLES
         older = (fetch(source(f"datasets-img-{name}"), packages) for name in PHOTOGRAPHS)
-        return cls(
-            (*(folder / name for name in FILES), *(one / "data" / "image.jpg" for one in older))
-        )
+        files = [*(folder / name for name in FILES)]
+        files += [one / "data" / "image.jpg" for one in older]
+        around = panoramas.environments(fetch(source("@pmndrs/assets"), packages))
+        return cls(tuple(files), around)
 
     def view(self, rng: Rng) -> Image.Image:
         """Any part of any of them, in any colours, of a record's size."""
-        whole = _opened(self.files[int(rng.integers(len(self.files)))])
-        sides = np.array(whole.size) * rng.uniform(LEAST, 1) * rng.uniform(0.7, 1, 2)
-        left, top = rng.uniform(0, 1, 2) * (np.array(whole.size) - sides)
-        box = (left, top, left + sides[0], top + sides[1])
-        part = whole.resize(picture_size(rng), Image.Resampling.BICUBIC, box)
+        size = picture_size(rng)
+        if self.around and rng.random() < AROUND:
+            part = panoramas.view(self.around[int(rng.integers(len(self.around)))], size, rng)
+        else:
+            part = cut(_opened(self.files[int(rng.integers(len(self.files)))]), size, rng)
         part = ImageOps.mirror(part) if rng.random() < 0.5 else part
         part = ImageEnhance.Color(part).enhance(rng.uniform(0, 1.5))
         part = ImageEnhance.Contrast(part).enhance(rng.uniform(0.6, 1.3))
         return ImageEnhance.Brightness(part).enhance(rng.uniform(0.6, 1.3))
+
+
+def cut(whole: Image.Image, size: tuple[int, int], rng: Rng) -> Image.Image:
+    """Any part of a photograph, at ``size``."""
+    sides = np.array(whole.size) * rng.uniform(LEAST, 1) * rng.uniform(0.7, 1, 2)
+    left, top = rng.uniform(0, 1, 2) * (np.array(whole.size) - sides)
+    box = (left, top, left + sides[0], top + sides[1])
+    return whole.resize(size, Image.Resampling.BICUBIC, box)
 
 
 @lru_cache(64)

@@ -144,6 +144,7 @@ SOURCES: tuple[Source, ...] = (
     *(_typeface(family, "Apache-2.0") for family in APACHE_FAMILIES),
     Source("opencv-doc", "4.6.0+dfsg-12", "debian", "Apache-2.0", "train", "photo", "OpenCV"),
     *map(_photograph, PHOTOGRAPHS),
+    Source("@pmndrs/assets", "1.7.0", "npm", "CC0-1.0", "train", "photo", "Poly Haven"),
     Source("emojibase-data", "17.0.0", "npm", "MIT", "text", "text", "Miles Johnson"),
     Source("openmoji", "17.0.0", "npm", "CC-BY-SA-4.0", "test", "emoji", "OpenMoji"),
     Source("easy-vqa", "1.0", "pypi", "MIT", "train", "vqa", "Victor Zhou"),

@@ -175,6 +175,22 @@ def bodies(height: int, width: int, rng: Rng) -> Field:
     return pixels
 
 
+def tube(height: int, width: int, rng: Rng) -> Field:
+    """What a microscope, an eye's camera or a telescope shows: a round, rough field, darker towards
+    its rim, before black or any one shade."""
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    u = x * width / min(height, width) - rng.normal(0, 0.12)
+    v = y * height / min(height, width) - rng.normal(0, 0.12)
+    away = np.hypot(u, v) / rng.uniform(0.6, 1.1)
+    inside = (1 / (1 + np.exp((away - 1) * rng.uniform(20, 120))))[..., None]
+    rough = fractal(height, width, rng)[..., None] * rng.uniform(8, 30)
+    veins = np.abs(fractal(height, width, rng, 1.5))[..., None] * rng.uniform(0, 40)
+    field = np.array(_colour(rng, 60, 240)) + rough - veins + clouds(height, width, rng) * 0.2
+    field = field * (1 - rng.uniform(0, 0.6) * away[..., None] ** 2)
+    dark = _plain(height, width, rng) if rng.random() < 0.3 else np.zeros_like(field)
+    return np.asarray(field * inside + dark * (1 - inside))
+
+
 def _blob(rng: Rng, side: int = 128) -> npt.NDArray[np.float32]:
     """A random outline in up to three colours ``(4, S, S)`` in 0..1, clear of the rim."""
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
@@ -192,7 +208,8 @@ def _plain(height: int, width: int, rng: Rng) -> Field:
 
 
 TEXTURES: tuple[Texture, ...] = (
-    clouds, ridges, grain, weave, lumps, lumps, land, land, figure, figure, bodies, bodies, bodies
+    clouds, ridges, grain, weave, lumps, lumps, land, land, figure, figure, bodies, bodies, bodies,
+    tube, tube, tube,
 )  # fmt: skip
 
 
