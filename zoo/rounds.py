@@ -164,8 +164,9 @@ ROUNDS = (
 )
 """*wide* is version 14's, *even* to *totals* made version 15 of it, *sizes* and *larger* version
 16 (zoo/README.md), each for what the one before left wrong, *octaves* and *level* version 17, whose
-tokens tell sizes (`zoo.sizing`). After *wide* no projector moves and A is held, so that B is all
-that changes, at last of attention alone. A fresh adapter needs far more of the first."""
+tokens tell sizes (`zoo.sizing`), *seldom* version 18. After *wide* no projector moves and A is
+held, so that B is all that changes, at last of attention alone. A fresh adapter needs far more of
+the first."""
 
 
 @dataclass(frozen=True)
