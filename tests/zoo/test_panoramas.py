@@ -4,12 +4,12 @@ import base64
 from pathlib import Path
 
 import numpy as np
+import OpenEXR
 import pytest
 from PIL import Image
 from zoo.panoramas import FIELD, developed, environments, looked_at, read, view
 from zoo.snapshots import AROUND, Snapshots
 
-OpenEXR = pytest.importorskip("OpenEXR")
 SIZE = (90, 60)
 
 

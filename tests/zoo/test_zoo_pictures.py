@@ -9,7 +9,16 @@ from zoo.colours import COLOURS, DRAWN, OUTLINED, SHAPES, Shape, draw_shape, sha
 from zoo.layouts import grids, loose_grid, overlap, scattered, spread
 from zoo.photographs import PHOTOGRAPHS
 from zoo.snapshots import FILES, LEAST, Snapshots
-from zoo.unsure import REAL, TEXTURES, bodies, nothing, photograph_like, unsure_example
+from zoo.unsure import (
+    REAL,
+    TEXTURES,
+    Texture,
+    bodies,
+    nothing,
+    photograph_like,
+    tube,
+    unsure_example,
+)
 
 from zoo import phrasing as say
 
@@ -132,11 +141,12 @@ def test_no_photograph_of_the_test_is_learnt_from() -> None:
     assert not learnt & {Path(one.name).stem for one in PHOTOGRAPHS}
 
 
-def test_bodies_are_lit_and_stay_within_the_picture() -> None:
+@pytest.mark.parametrize("texture", [bodies, tube])
+def test_bodies_and_tubes_stay_within_the_picture(texture: Texture) -> None:
     for seed in range(8):
-        pixels = bodies(60, 90, np.random.default_rng(seed))
+        pixels = texture(60, 90, np.random.default_rng(seed))
         assert pixels.shape == (60, 90, 3) and np.isfinite(pixels).all()
-        assert np.array_equal(pixels, bodies(60, 90, np.random.default_rng(seed)))
+        assert np.array_equal(pixels, texture(60, 90, np.random.default_rng(seed)))
 
 
 def test_photograph_like_pictures_have_no_flat_areas() -> None:
