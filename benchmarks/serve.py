@@ -10,7 +10,6 @@ that fails leaves its reason in the table. Needs the `train` extra (torch compos
 """
 
 import argparse
-import http.client
 import json
 import signal
 import subprocess
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from serve_checkpoint import SHAPES, checkpoint
-from serve_client import HttpAsker, Place
-from serve_load import QUICK, Load, body, measure, picture, warm
+from serve_load import QUICK, Load, measure, warm
 from serve_peers import PEERS, THREADS, USUAL, Peer, Start
-from serve_process import Running, clean, free_port, running
+from serve_process import clean, free_port
+from serve_start import served
 from serve_table import table
 from serve_venvs import ready, refresh, size_mb
 
@@ -102,41 +101,12 @@ def _measured(peer: Peer, shape: str, load: Load, given: argparse.Namespace) -> 
 
 def _served(peer: Peer, start: Start, load: Load, patience: float) -> dict[str, Any]:
     """Start the server, wait for its first answer, measure, look at its memory."""
-    command = peer.command(start)
-    log = start.work / f"{start.checkpoint.name}-{peer.name.replace(' ', '-')}.log"
-    with running(command, log, peer.environment, patience) as server:
-        asker = _first_answer(peer, start, server)
+    with served(peer, start, patience) as (asker, server):
         loaded = round(time.perf_counter() - server.started, 2)
         warm(asker, load)
         idle = server.resident_mb
         found = measure(asker, load)
         return {"load_s": loaded, "idle_mb": idle, "peak_mb": server.peak_mb, **found}
-
-
-def _first_answer(peer: Peer, start: Start, server: Running) -> HttpAsker:
-    """Ask until two tokens about a picture come: that is what "loaded" means for all."""
-    hello = body(picture(1), ["Hi."], 2)
-    said = "nothing"
-    while True:
-        server.check()
-        try:
-            model = peer.model(start) if peer.model else _model(start.port)
-            asker = HttpAsker(Place(start.port, model))
-            (answer,) = asker.ask([hello], 1, server.start_seconds)
-            if answer.error is None and answer.stamps:
-                return asker
-            said = answer.error or "no text"
-            if "status 4" in said:
-                raise RuntimeError(f"it refuses the first request: {said}")
-        except (OSError, http.client.HTTPException, KeyError, IndexError, ValueError) as error:
-            said = str(error)
-        time.sleep(0.05)
-
-
-def _model(port: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", "/v1/models")
-    return str(json.loads(connection.getresponse().read())["data"][0]["id"])
 
 
 def _raw(peer: Peer, start: Start, load: Load) -> dict[str, Any]:

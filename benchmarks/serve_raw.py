@@ -1,10 +1,11 @@
 """openvino-genai without HTTP, in one process: the ceiling that our server is held to.
 
-    python serve_raw.py CHECKPOINT PRECISION LOAD-AS-JSON
+    python serve_raw.py CHECKPOINT PRECISION LOAD-AS-JSON    # measures itself
+    python serve_raw.py CHECKPOINT PRECISION                 # answers lines of JSON: serve_start.py
 
 The same graphs, embeddings, properties and caches as our engine, driven by the shortest loop there
 is: no process between, no checks, no text, no events. Tokens are stamped as `step` returns them.
-Prints one JSON object.
+Prints one JSON object, or one for each line it is given.
 """
 
 import base64
@@ -14,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -171,16 +172,24 @@ def _read(live: _Live, now: float) -> bool:
 
 
 def main() -> None:
-    """Load, answer once, measure, print."""
-    path, precision, load = Path(sys.argv[1]), sys.argv[2], Load(**json.loads(sys.argv[3]))
+    """Load; then measure and print, or answer what is asked until the input ends."""
+    path, precision = Path(sys.argv[1]), sys.argv[2]
     started = time.perf_counter()
     asker = RawAsker(path, precision)
+    if sys.argv[3:]:
+        print(json.dumps(_measured(asker, started, Load(**json.loads(sys.argv[3])))))
+        return
+    for line in sys.stdin:
+        print(json.dumps([asdict(one) for one in asker.ask(**json.loads(line))]), flush=True)
+
+
+def _measured(asker: RawAsker, started: float, load: Load) -> dict[str, Any]:
     asker.ask([body(picture(1), ["Hi."], 2)], 1, load.patience)
     seconds = round(time.perf_counter() - started, 2)
     warm(asker, load)
     found = measure(asker, load)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    print(json.dumps({"load_s": seconds, "peak_mb": round(peak, 1), **found}))
+    return {"load_s": seconds, "peak_mb": round(peak, 1), **found}
 
 
 if __name__ == "__main__":

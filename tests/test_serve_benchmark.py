@@ -92,3 +92,57 @@ def test_every_peer_has_a_place_of_its_own() -> None:
 
     assert set(USUAL) <= set(PEERS)
     assert len({name.replace(" ", "-") for name in PEERS}) == len(PEERS)
+
+
+def test_pairs_tell_what_one_costs_more_through_a_machine_that_changes() -> None:
+    from serve_pair import Figure, paired, row
+
+    turns: list[str] = []
+
+    class Peer:
+        def __init__(self, name: str, extra: float) -> None:
+            self.name, self.extra = name, extra
+
+    def take(asker: Any, pair: int) -> float:
+        turns.append(asker.name)
+        busy = 50.0 * (pair % 7)  # far more than what is to be found
+        return busy + 20.0 + float(asker.extra)
+
+    peers: Any = [Peer("one", 3.0), Peer("other", 0.0)]
+    found = paired(Figure("TTFT", take), peers, 20, 1)
+    assert turns[:4] == ["one", "other", "other", "one"]
+    assert found["more"] == 3.0 and found["interval_95"] == [3.0, 3.0]
+    assert row(found).startswith("| TTFT, ms | 20 |") and "+3.0 ms (+3.0 to +3.0)" in row(found)
+
+    rates = paired(Figure("crowd", lambda who, pair: 100 + who.extra, ratio=True), peers, 4, 1)
+    assert rates["more"] == 3.0 and rates["more_unit"] == "%"
+
+
+def test_the_interval_is_as_wide_as_the_noise() -> None:
+    from serve_pair import interval
+
+    rng = np.random.default_rng(5)
+    low, high = interval(rng.normal(2.0, 10.0, 60))
+    assert low < 2.0 < high and 2.0 < high - low < 12.0
+
+
+def test_the_raw_engine_is_asked_over_a_pipe_and_its_end_is_told() -> None:
+    import subprocess
+    import sys
+
+    from serve_start import PipeAsker
+
+    program = (
+        "import json, sys\n"
+        "asked = json.loads(sys.stdin.readline())\n"
+        "text = str([asked['clients'], asked['seconds'], len(asked['bodies'])])\n"
+        "print(json.dumps([{'sent': 1.0, 'stamps': [1.5, 2.0], 'text': text, 'counted': 2}]))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        asker = PipeAsker(process)
+        (answer,) = asker.ask([{}, {}], 8, 5.0)
+        assert answer.ttft == 0.5 and answer.text == "[8, 5.0, 2]" and answer.tokens == 2
+        with pytest.raises(RuntimeError, match="ended with code 0"):
+            asker.ask([{}], 1, 5.0)
