@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from neva.deploy.card import table
+from neva.evaluate import TASKS, Item
 from neva.evaluate.files import read_json
-from neva.evaluate.normalise import bare
 from neva.evaluate.report import write_whole
 from zoo.confusion_plot import draw
 from zoo.judged import FILES, Result, read_result
@@ -110,14 +110,12 @@ def sizes(result: Result) -> list[str]:
 
 
 def guesses(result: Result) -> dict[str, float]:
-    """Form -> percent right of its commonest right answer said to all of that form."""
-    counts: dict[str, Counter[str]] = {}
-    asked: Counter[str] = Counter()
+    """Form -> percent right of who does not look, by the task's own floor."""
+    asked: dict[str, list[Item]] = defaultdict(list)
     for one in result.judged:
-        form = str(one.item.facts["form"])
-        asked[form] += 1
-        counts.setdefault(form, Counter()).update({bare(gold) for gold in one.item.golds})
-    return {form: 100 * max(counts[form].values()) / asked[form] for form in asked}
+        asked[str(one.item.facts["form"])].append(one.item)
+    task = TASKS[result.task]
+    return {form: task.floor(items)["accuracy"] for form, items in asked.items()}
 
 
 TABLES: Mapping[str, Callable[[Result], list[str]]] = {

@@ -12,11 +12,12 @@ one starts from (``grafted``). What is there is not made again; a run that was c
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neva.model.checkpoint import Checkpoint, read_tensors
@@ -201,18 +202,26 @@ def grafted(checkpoint: Path, lender: Path, out: Path) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     carry_files(checkpoint, out)
-    shutil.copyfile(checkpoint / "neva.json", out / "neva.json")
+    learnt = other.provenance.datasets  # of the adapter that goes on as well
+    replace(opened.provenance, datasets=learnt).write(out)
     write_tensors(out, tensors)
     return out
 
 
+def mix(place: Place, one: Round) -> Path:
+    """Write the mix file of a round: its records by a name of their own, for the provenance."""
+    stage = place.folder / "stage2"
+    told = {"path": "chat.json", "images": "images", "name": f"neva-nano, {one.name}",
+            "version": f"seed {one.plan().seed}", "licence": LICENCE}  # fmt: skip
+    file = stage / "mix.json"
+    file.write_text(json.dumps({"datasets": [told]}, indent=1) + "\n", encoding="utf-8")
+    return file
+
+
 def command(place: Place, one: Round, start: Path, adapter: Path | None) -> list[str]:
     """The call of ``neva finetune`` of a round."""
-    stage = place.folder / "stage2"
     options: Mapping[str, object] = {
-        "--data": stage / "chat.json",
-        "--images": stage / "images",
-        "--licence": LICENCE,
+        "--data": mix(place, one),
         "-o": place.run,
         "--batch-size": 16,
         "--save-every": 100,

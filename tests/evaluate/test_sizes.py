@@ -80,7 +80,7 @@ def test_which_of_all_is_as_the_pixels_show(items: list[Item]) -> None:
 def test_floor_needs_no_picture(items: list[Item]) -> None:
     floor = TASK.floor(items)
     assert floor["accuracy.whether"] == floor["accuracy.which"] == 50.0
-    assert floor["accuracy.of all"] < 25
+    assert 5 < floor["accuracy.of all"] < 25  # a keyword of many things counts for each
 
 
 def test_no_scene_is_one_of_the_other_task(items: list[Item]) -> None:

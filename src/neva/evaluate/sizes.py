@@ -5,7 +5,7 @@ different ones, of which one is far larger than the others, or far smaller: the 
 large one is at least 1.5 times that of a small one, so that no answer is a matter of taste. Three
 questions each: is one larger (smaller) than another, which of two is, which of all.
 
-The floor answers "yes", the first of the two that are named, and the commonest largest thing.
+The floor answers "yes", the first of the two that are named, and the commonest name (or keyword).
 """
 
 import random
@@ -45,16 +45,14 @@ class Sizes(Scenes):
             yield layout, questions(layout, lone, balance, rng)
 
     def floor(self, items: Sequence[Item]) -> dict[str, float]:
-        """What needs no look: yes, the first that is named, the commonest thing."""
-        return super().floor([replace(one, golds=(first_named(one),)) for one in items])
+        """What needs no look: yes, the first that is named, the commonest name of a thing."""
+        return super().floor([by_place(one) if one.kind == "which" else one for one in items])
 
 
-def first_named(item: Item) -> str:
-    """An item's answer to a guess: of two, which place it has in the question; else itself."""
-    if item.kind != "which":
-        return item.golds[0]
-    asked = item.question.partition(", the ")[2].partition(" or the ")[0]
-    return "first" if asked in item.golds else "second"
+def by_place(item: Item) -> Item:
+    """A question about two things, answered by the place that the right one has in it."""
+    first = item.question.partition(", the ")[2].partition(" or the ")[0]
+    return replace(item, golds=("first" if first in item.golds else "second",))
 
 
 def unequal(actors: Sequence[Actor], balance: Balance, rng: random.Random) -> tuple[Layout, Way]:
