@@ -137,6 +137,20 @@ def test_what_cannot_be_kept_is_refused_by_name() -> None:
             schema_grammar(schema)
 
 
+def test_what_is_no_json_is_refused() -> None:
+    for schema in (
+        {"type": "number", "maximum": float("inf")},
+        {"type": "integer", "minimum": float("nan")},
+        {"const": float("nan")},
+        {"enum": ["\ud800", "a"]},
+        {"type": "string", "description": "\udfff"},
+        {"type": "string", "default": float("-inf")},
+    ):
+        with pytest.raises(SchemaError, match="is no JSON"):
+            schema_grammar(schema)
+    assert schema_grammar({"enum": ["\U0001f600"]})
+
+
 def test_too_deep_and_too_long() -> None:
     deep: dict[str, Any] = {"type": "null"}
     for _ in range(40):

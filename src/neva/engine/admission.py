@@ -12,6 +12,11 @@ from neva.engine.vocabulary import spellings
 from neva.errors import NevaError, PromptError
 from neva.model.checkpoint import Checkpoint
 from neva.prompts import Conversation, Encoded, ask, encode
+from neva.prompts.encode import valid
+
+LETTERS = 12
+"""Of a long text that many for each token of the context are read first; English has four to five
+to a token."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Admission:
         """The prompt's ids; NevaError if the request can never be answered."""
         check_sampling(request.sampling)
         self._check_images(request)
+        self._check_text(request.conversation)
         encoded = self._encode(request.conversation)
         if not encoded.ids:
             raise PromptError("the prompt is empty: say something or send an image")
@@ -77,6 +83,22 @@ class Admission:
                 checkpoint.image_tokens,
                 answer=True,
             )
+
+    def _check_text(self, conversation: Conversation) -> None:
+        """Refuse text that is far too long by its beginning: all of it may take half a minute."""
+        text = valid("".join((conversation.system or "", *(t.text for t in conversation.turns))))
+        most, seen = 2 * self._limits.context, LETTERS * self._limits.context
+        while seen < len(text):
+            with self._lock:  # a batch, even of one, is read without Python's lock
+                tokenizer = self._checkpoint.tokenizer
+                (begun,) = tokenizer.encode_batch_fast([text[:seen]], add_special_tokens=False)
+            if len(begun) > most:  # twice: a cut may part what would be one token
+                raise PromptError(
+                    f"the first {seen:,} of the prompt's {len(text):,} letters have {len(begun):,} "
+                    f"tokens, but {self._limits.why} is {self._limits.context}: shorten the "
+                    "conversation"
+                )
+            seen *= 2
 
     def _check_images(self, request: Request) -> None:
         given, slots = len(request.images), request.conversation.slots

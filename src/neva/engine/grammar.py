@@ -81,9 +81,12 @@ def schema_grammar(schema: Any) -> str:
     The grammars of the last 64 schemas are known.
     """
     try:
-        text = json.dumps(schema, separators=(",", ":"))
+        text = json.dumps(schema, separators=(",", ":"), allow_nan=False)
+        json.dumps(schema, ensure_ascii=False).encode()  # half a surrogate pair is no Unicode
     except (TypeError, ValueError, RecursionError):
-        raise SchemaError("the JSON schema is no JSON, or too deep") from None
+        raise SchemaError(
+            "the JSON schema is no JSON (NaN, infinity, half a surrogate pair), or too deep"
+        ) from None
     if len(text) > LARGEST_SCHEMA:
         raise SchemaError(f"the JSON schema has more than {LARGEST_SCHEMA:,} letters: shorten it")
     return _grammar_of(text)

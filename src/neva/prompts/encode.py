@@ -142,13 +142,14 @@ def _write(pieces: tuple[Piece, ...], book: _Codebook) -> tuple[str, bytearray]:
         if isinstance(piece.part, ImageSlot):
             text = book.image
         else:
-            text = book.seal(piece.part) if piece.ours else _valid(piece.part)
+            text = book.seal(piece.part) if piece.ours else valid(piece.part)
         texts.append(text)
         targets.extend(bytes([piece.supervised]) * len(text))
     return "".join(texts), targets
 
 
-def _valid(text: str) -> str:
+def valid(text: str) -> str:
+    """The text, if it is Unicode; PromptError if not."""
     try:
         text.encode()
     except UnicodeEncodeError:
