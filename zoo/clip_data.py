@@ -28,7 +28,6 @@ REDRAWN = 0.7
 HELD_OUT = 26
 """Of 256: the share of emoji drawings that `held_out` keeps from CLIP."""
 MONO_INKS = ("black", *("black",) * 4, *[c for c in COLOURS if c not in ("white", "gray")])
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

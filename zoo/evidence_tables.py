@@ -25,7 +25,7 @@ FIGURES: tuple[tuple[str, str, str, str], ...] = (
     ("easy-vqa", "accuracy.shape", "shape", ""),
     ("easy-vqa", "accuracy.color", "colour", ""),
     ("openmoji", "accuracy", 'OpenMoji 17, "What is this?"', "35 / 60"),
-    ("openmoji", "half.report", "its report half, never used to choose", ""),
+    ("openmoji", "half.report", "its report half", ""),
     ("openmoji", "accuracy.emoji", "emoji", ""),
     ("openmoji", "accuracy.flag", "flags", "50 / 80"),
     ("openmoji", "exact", "annotation alone, no other name or general word", ""),
@@ -189,7 +189,7 @@ def speed_note(record: Mapping[str, Any]) -> str:
         f"Committed parts {parts / 1e6:.0f} MB, base language model {base / 1e6:.0f} MB as the "
         f"package {PACKAGE}. One caller, a picture of {width} x {height} that was not seen before: "
         f"first word after {new['ttft_ms']['p50']:.0f} ms, whole answer after "
-        f"{new['total_ms']['p50']:.0f} ms (median of {new['requests']})."
+        f"{new['total_ms']['p50']:.0f} ms (median of {new['requests']}; {record['machine']})."
     )
 
 

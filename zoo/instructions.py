@@ -1,6 +1,6 @@
 """Stage 2: conversations in the form of LLaVA-Instruct, one turn or several per picture.
 
-About 19k records, a third of them names alone (`zoo.naming`) and two fifths composed scenes of one
+Some 20k records by default, a third of them names alone (`zoo.naming`) and two fifths scenes of one
 to five objects (`zoo.scene_records`): besides these easy-VQA's train images with their questions
 (at most five turns a record, so that early answers give away little), yes/no and category
 questions about emoji and icons, letters and digits (`zoo.glyph_records`), flags with country,

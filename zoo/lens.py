@@ -1,6 +1,6 @@
 """Where names are lost: what the image tokens say, beside what the LM says of the same pictures.
 
-    python -m zoo.lens --count 100 --json zoo/results/lens.json
+    python -m zoo.lens --count 100 --json lens.json
 
 The lens reads the names off the image tokens as `zoo.words` wrote them, without running the LM
 (`zoo.reading`): the name, of all that were trained, that they likeliest spell. The LM answers

@@ -29,8 +29,8 @@ class Budget:
     clip_minutes: float = 118.0
     """On single drawings."""
     scene_minutes: float = 214.0
-    """Then on drawings and scenes, with a schedule of their own; the committed version had five,
-    of 39, 43 and, at 128 pixels, 45, 45 and 42 minutes (`zoo.clip_train --anew`)."""
+    """Then on drawings and scenes, with a schedule of their own; the committed version had six,
+    of 39, 43 and, at 128 pixels, 45, 45, 42 and 60 minutes (`zoo.clip_train --anew`)."""
     pretrain_steps: int = 12
     """Optimiser steps of stage 1; 0 means one pass over the data. More is better."""
     finetune_steps: int = 6000

@@ -42,7 +42,7 @@ class Round:
     records: str
     talk: tuple[int, int]
     """Prompts about things and of the base LM's own (`zoo.chatter`), new ones in each round: the
-    same thousand told three times cost .4 nats a token (zoo/README.md, version 12)."""
+    same thousand told three times cost .4 nats a token (zoo/LOG.md, version 12)."""
     steps: int
     rate: float
     projector_rate: float
@@ -164,7 +164,7 @@ ROUNDS = (
     ),
 )
 """*wide* is version 14's, *even* to *totals* made version 15 of it, *sizes* and *larger* version
-16 (zoo/README.md), each for what the one before left wrong, *octaves* and *level* version 17, whose
+16 (zoo/LOG.md), each for what the one before left wrong, *octaves* and *level* version 17, whose
 tokens tell sizes (`zoo.sizing`), *seldom* version 18. After *wide* no projector moves and A is
 held, so that B is all that changes, at last of attention alone. A fresh adapter needs far more of
 the first."""

@@ -67,10 +67,6 @@ class Scene:
         """The objects from left to right."""
         return tuple(sorted(self.objects, key=lambda o: o.centre[0]))
 
-    def by_y(self) -> tuple[Placed, ...]:
-        """The objects from top to bottom."""
-        return tuple(sorted(self.objects, key=lambda o: o.centre[1]))
-
 
 def side_of(one: Placed, other: Placed) -> tuple[str, str]:
     """Where one is, seen from the other: (``left`` or ``right``, ``above`` or ``below``).

@@ -33,7 +33,7 @@ Kind = Literal[
 ]
 
 TRAINING_LICENCES = ("Apache-2.0", "MIT", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0", "OFL-1.1",
-                     "Unicode-3.0", "CC-PDDC")  # fmt: skip
+                     "Unicode-3.0", "CC-PDDC", "PDDL-1.0 AND CC0-1.0")  # fmt: skip
 """Licences that may stand behind a drawing or a word the model is trained on."""
 
 NEVER_TRAINED_ON = (
@@ -98,7 +98,7 @@ def _photograph(name: str) -> Source:
         f"{OLD_PHOTOGRAPHS}{name}",
         "0.2.3",
         "npm",
-        "CC0-1.0",
+        "PDDL-1.0 AND CC0-1.0",
         "train",
         "photo",
         "Getty's Open Content",

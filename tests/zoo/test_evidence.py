@@ -149,20 +149,33 @@ def test_only_what_is_between_the_marks_is_replaced(tmp_path: Path) -> None:
 
 def test_speed_is_told_in_the_notes(tmp_path: Path) -> None:
     times = {"p50": 81.2}
-    record = {"asked": {"width": 640, "height": 480},
+    record = {"asked": {"width": 640, "height": 480}, "machine": "2 cores of X, AVX2",
               "results": [{"scenario": "new-image", "requests": 16, "ttft_ms": times,
                            "total_ms": {"p50": 300.4}}]}  # fmt: skip
     text = speed_note(record)
-    assert "first word after 81 ms, whole answer after 300 ms (median of 16)" in text
+    assert (
+        "first word after 81 ms, whole answer after 300 ms (median of 16; 2 cores of X, AVX2)"
+        in text
+    )
     path = tmp_path / "notes.json"
     path.write_text(json.dumps({"name": "é", "speed": "old", "ethics": "x"}))
     evidence.note(path, "speed", text)
     assert json.loads(path.read_text()) == {"name": "é", "speed": text, "ethics": "x"}
 
 
-def test_the_pages_are_there() -> None:
+def test_the_pages_tell_the_committed_results_of_the_committed_weights() -> None:
     root = Path(__file__).parents[2]
-    assert all((root / one).is_file() for one in PAGES)
+    files = sorted((root / "zoo" / "results").glob("*.json"))
+    records = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    sha256 = {record["asked"]["sha256"] for record in records.values()}
+    assert len(sha256) == 1, "results of several models lie side by side"
+    pages = {page: (root / page).read_text(encoding="utf-8") for page in PAGES}
+    for name, text in blocks(records).items():
+        told = [page for page, held in pages.items() if f"<!-- evidence: {name} -->" in held]
+        assert told, name
+        for told_page in told:
+            missing = [row for row in text.splitlines() if row not in pages[told_page]]
+            assert not missing, (told_page, name)
 
 
 def test_two_runs_do_not_write_into_one_folder(plan: Plan) -> None:

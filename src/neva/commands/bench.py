@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neva.commands.opening import open_model
+from neva.evaluate.machine import machine
 from neva.evaluate.report import write_whole
 from neva.evaluate.speed import SCENARIOS, Work, benchmark
 
@@ -54,7 +55,7 @@ def bench(
     if json is not None:
         asked = {**identity, "engine": info.engine, "precision": info.precision}
         size = {"width": width, "height": height, "max_tokens": max_tokens}
-        found = {"asked": asked | size, "results": results}
+        found = {"asked": asked | size, "machine": machine(), "results": results}
         write_whole(json, jsonlib.dumps(found, indent=1) + "\n")
     wide = Console(highlight=False)
     if not wide.is_terminal:

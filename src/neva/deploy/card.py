@@ -227,11 +227,11 @@ def counted(name: str, metrics: Mapping[str, float]) -> str:
 def subcard(
     title: str, notes: Notes, checkpoint: Checkpoint, results: Sequence[Mapping[str, Any]]
 ) -> str:
-    """One subcard: what the checkpoint and its results tell, then the maker's answers."""
+    """One subcard: what the checkpoint and its results tell, where its maker does not know better,
+    then the maker's other answers."""
     given = notes.fields.get(title, {})
-    lines = list(told(title, checkpoint, results).items())
-    lines += [(field, given.get(field, UNSAID)) for field in SUBCARDS[title]]
-    lines += [(field, answer) for field, answer in given.items() if field not in SUBCARDS[title]]
+    fields = {**told(title, checkpoint, results), **dict.fromkeys(SUBCARDS[title], UNSAID), **given}
+    lines = list(fields.items())
     return f"## {title}\n\n" + table(("field", "response"), lines)
 
 

@@ -23,6 +23,8 @@ WIDE = 8  # columns of a sheet with more than three rows of hits
 HIT, MISS, INK, SOFT, PAPER = "#1c7a43", "#b3261e", "#202124", "#70757a", "#ffffff"
 TEXT, LARGE = 12, 17
 MOST_BYTES = 1_000_000
+ASKED = 4
+"""Most lines of a tile's question."""
 Answer = Mapping[str, Any]
 
 
@@ -51,7 +53,8 @@ def contact_sheet(
         questions = set()
     halves = [(name, colour, [one for one in shown if (one["credit"] > 0) is hit])
               for name, colour, hit in (("Hits", HIT, True), ("Misses", MISS, False))]  # fmt: skip
-    sheet = Sheet.of(title, COLUMNS if most <= 3 * COLUMNS else WIDE, bool(questions))
+    lines = max((len(wrapped(one, SIDE, ASKED)) for one in questions), default=0)
+    sheet = Sheet.of(title, COLUMNS if most <= 3 * COLUMNS else WIDE, lines)
     for name, colour, found in halves:
         share = 100 * len(found) / max(1, len(shown))
         chosen = pick(found, by_id, most, seed)
@@ -60,13 +63,13 @@ def contact_sheet(
 
 
 class Sheet:
-    """A page that grows downwards; `asks`: each tile has its own question."""
+    """A page that grows downwards; `asks`: lines of each tile's own question, 0 without."""
 
-    def __init__(self, image: Image.Image, columns: int, asks: bool) -> None:
+    def __init__(self, image: Image.Image, columns: int, asks: int) -> None:
         self.image, self.columns, self.asks = image, columns, asks
 
     @classmethod
-    def of(cls, title: str, columns: int, asks: bool) -> "Sheet":
+    def of(cls, title: str, columns: int, asks: int) -> "Sheet":
         """An empty page with its title."""
         width = 2 * EDGE + columns * (SIDE + GAP) - GAP
         image = Image.new("RGB", (width, TITLE), PAPER)
@@ -78,7 +81,7 @@ class Sheet:
         self, title: str, colour: str, chosen: Sequence[Answer], by_id: Mapping[str, Item]
     ) -> None:
         """A heading and rows of tiles below what is there."""
-        step = SIDE + 8 + LINE * (4 if self.asks else 2) + GAP
+        step = SIDE + 8 + LINE * (self.asks + 2) + GAP
         rows = -(-len(chosen) // self.columns)
         top = self.image.height
         taller = Image.new("RGB", (self.image.width, top + HEAD + rows * step), PAPER)
@@ -101,7 +104,8 @@ class Sheet:
         draw.rounded_rectangle(frame, 6, PAPER, colour, 2)
         place = (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2)
         self.image.paste(picture, place)
-        lines = [(line, SOFT) for line in wrapped(one["question"], SIDE, 2)] if self.asks else []
+        asked = wrapped(one["question"], SIDE, self.asks) if self.asks else []
+        lines = [(line, SOFT) for line in asked]
         said = one.get("error") or one["answer"].strip() or "(nothing)"
         lines.append((fitting(said, SIDE), colour))
         if one["credit"] == 0 or said.lower() != one["gold"].lower():
