@@ -217,6 +217,7 @@ def test_tasks_and_precisions_are_those_of_the_code() -> None:
 
 def test_the_limits_told_are_the_defaults() -> None:
     from neva.images import Limits as Pictures
+    from neva.images.pieces import MOST
     from neva.server.settings import Limits
 
     told = {row[0].strip("`"): row[1] for row in table(ROOT / "docs" / "serving.md", "## Limits")}
@@ -227,6 +228,10 @@ def test_the_limits_told_are_the_defaults() -> None:
     }
     real["one image's pixels"] = number(Pictures().pixels)
     real["one image's side"] = number(Pictures().side)
+    at_most = Pictures().scan_pixels // Pictures().pixels
+    real["one JPEG's scans"] = f"{Pictures().scans}, and {at_most} at 64 million pixels"
+    assert MOST["PNG"] == MOST["GIF"]
+    real["pieces of one file"] = f"{MOST['JPEG']:,} (JPEG), {MOST['PNG']:,} (PNG, GIF)"
     assert told == real
 
 

@@ -38,6 +38,36 @@ def bomb(width: int, height: int) -> bytes:
     return png_header(width, height, 1, 0) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def scans(side: int, repeats: int) -> bytes:
+    """A grey progressive JPEG whose last scan, of few bytes, is there `repeats` times more."""
+    whole = encoded(Image.new("L", (side, side), 128), "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * repeats + whole[-2:]
+
+
+def with_chunks(chunks: bytes) -> bytes:
+    """A PNG with `chunks` between its header and its pixels."""
+    whole = encoded(noise(8, 8))
+    return whole[:33] + chunks + whole[33:]
+
+
+def with_segments(segments: bytes) -> bytes:
+    """A JPEG with `segments` before all others."""
+    whole = encoded(noise(8, 8), "JPEG")
+    return whole[:2] + segments + whole[2:]
+
+
+def with_blocks(blocks: bytes) -> bytes:
+    """A GIF with `blocks` before its first frame."""
+    whole = encoded(noise(8, 8), "GIF")
+    head = 13 + (3 << ((whole[10] & 7) + 1))
+    return whole[:head] + blocks + whole[head:]
+
+
+PROFILE = chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(2**20 - 1), 9))
+EXIF = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
+
+
 @cache
 def refused() -> Mapping[str, bytes]:
     """Bytes that must be refused with an ImageError, each in milliseconds."""
@@ -65,6 +95,17 @@ def refused() -> Mapping[str, bytes]:
         + chunk(b"IEND", b""),
         "zero wide": png_header(0, 10) + chunk(b"IEND", b""),
         "no data": png_header(10, 10) + chunk(b"IEND", b""),
+        "many scans": scans(16, 1500),
+        "scans of many pixels": scans(7000, 50),
+        "many chunks": with_chunks(chunk(b"prVt", b"") * 2**17),
+        "many profiles": with_chunks(PROFILE * 200),
+        "many segments": with_segments(b"\xff\xfe\0\2" * 2**18),
+        "much exif": with_segments(EXIF * 100),
+        "junk between segments": with_segments(b"\xff\xfe\0\2" + bytes(2**22)),
+        "many blocks": with_blocks(b"\x21\xfe\x01a\0" * 2**18),
+        "many blocks behind an empty one": with_blocks(
+            b"\x21\1\0" + b",".ljust(45) * 2**16 + b"\0"
+        ),
         "bad checksum": png[:40] + bytes([png[40] ^ 255]) + png[41:],
     }
 
@@ -84,6 +125,10 @@ def accepted() -> Mapping[str, bytes]:
         "progressive": encoded(picture, "JPEG", progressive=True),
         "lossless webp": encoded(picture, "WEBP", lossless=True),
         "animated gif": encoded(picture, "GIF", save_all=True, append_images=[noise(40, 30, 1)]),
+        "several scans": scans(40, 20),
+        "some segments": with_segments(b"\xff\xfe\0\2" * 100 + EXIF),
+        "some chunks": with_chunks(chunk(b"prVt", b"") * 1000 + PROFILE),
+        "some blocks": with_blocks(b"\x21\xfe" + b"\x01a" * 1000 + b"\0"),
         "trailing bytes": encoded(picture, "JPEG") + b"<?php evil ?>" * 10,
         "broken exif": encoded(picture, "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff"),
     }

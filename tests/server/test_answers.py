@@ -56,7 +56,7 @@ def test_n_choices(house: House) -> None:
     assert said["usage"]["prompt_tokens"] == 10, "the prompt counts once"
 
 
-@pytest.mark.parametrize("model", [None, "echo", "nvidia/neva-22b"])
+@pytest.mark.parametrize("model", [None, "echo", "nvidia/neva-22b", "playground_neva_22b"])
 def test_names_of_the_model(house: House, model: str | None) -> None:
     said = house.ask("Hi", CHAT, model=model).json()
     assert said["model"] == (model or "echo")

@@ -23,6 +23,7 @@ PYTHON_CLIENTS = [
     ("langchain_nvidia.py", "langchain-nvidia-ai-endpoints", "0.2.2"),
     ("langchain_nvidia.py", "langchain-nvidia-ai-endpoints", "0.3.18"),
     ("langchain_nvidia.py", "langchain-nvidia-ai-endpoints", "1.5.0"),
+    ("langchain_openai.py", "langchain-openai", "1.7.4"),
     ("llama_index_nvidia.py", "llama-index-multi-modal-llms-nvidia", "0.5.2"),
     ("llama_index_nvidia.py", "llama-index-multi-modal-llms-nvidia", "0.3.0"),
 ]

@@ -1,6 +1,7 @@
 """URLs as images: a corpus of hostile ones is refused, and an allowed one is fetched as checked."""
 
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,8 @@ import pytest
 from server_house import png
 
 from neva.errors import ImageError
-from neva.server.fetch import Fetcher, Target, allowed, checked, connect, is_public
+from neva.server.fetch import Fetcher, Target, allowed, checked, connect
+from neva.server.public import is_public
 
 HOSTS = ("images.example.org", ".pictures.example.org")
 PUBLIC = "93.184.215.14"
@@ -24,6 +26,10 @@ INSIDE = [
     *("ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:93.184.215.14"),
     *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:0:4136:e378:8000:63bf::1"),
     *("2001:db8::1", "::127.0.0.1", "not an address", ""),
+    *("168.63.129.16", "192.0.0.192", "192.0.0.9", "192.0.0.10", "100.100.100.200", "192.88.99.1"),
+    *("169.254.170.2", "fec0::1", "feff::1", "fd20:ce::254", "::ffff:168.63.129.16"),
+    *("::a83f:8110", "::ffff:0:a83f:8110", "64:ff9b::a83f:8110", "64:ff9b:1::a83f:8110"),
+    *("2002:a83f:8110::1", "2001:0:a83f:8110::1", "2001:0:1:2:3:4:579c:7eef", "3fff::1", "5f00::1"),
 ]
 LOCAL_NAMES = [
     *("localhost", "127.0.0.1", "127.1", "0", "0.0.0.0", "2130706433", "0x7f000001"),
@@ -218,6 +224,45 @@ def test_a_name_is_looked_up_again_after_a_redirect(web: Fetcher) -> None:
     with pytest.raises(ImageError, match="may not be fetched"):
         turning.fetch("http://images.example.org/once")
     assert next(answers, None) is None, "both were asked for"
+
+
+def test_all_pictures_of_a_request_have_one_deadline_and_one_room(web: Fetcher) -> None:
+    here = "http://images.example.org"
+    asked: list[str] = []
+
+    def slow(host: str, port: int) -> list[str]:
+        asked.append(host)
+        threading.Event().wait(0.3)
+        return [PUBLIC]
+
+    started = time.monotonic()
+    urls = [f"{here}/a.png?{number}" for number in range(8)]
+    found = replace(web, find=slow).fetch_all([f"{here}/a.png", *urls])
+    assert time.monotonic() - started < 2 and len(asked) <= 2
+    assert found.pop(f"{here}/a.png") == png()
+    assert isinstance(found.popitem()[1], ImageError) and not found, "it ends at the first"
+    found = replace(web, together=len(png())).fetch_all([f"{here}/a.png", f"{here}/once"])
+    assert found[f"{here}/a.png"] == png() and "more than" in str(found[f"{here}/once"])
+    twice = replace(web, together=len(png())).fetch_all([f"{here}/a.png"] * 2)
+    assert list(twice.values()) == [png()]
+
+
+def test_connecting_and_handshake_share_the_time(
+    web: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is slow to connect to, and then says nothing."""
+    hosted, ours = socket.create_server(("127.0.0.1", 0)), socket.create_connection
+
+    def slowly(_: object, *more: float) -> socket.socket:
+        threading.Event().wait(1.5)
+        return ours(hosted.getsockname(), *more)
+
+    monkeypatch.setattr(socket, "create_connection", slowly)
+    started = time.monotonic()
+    with pytest.raises(ImageError, match="could not be fetched"):
+        replace(web, seconds=2.0, connect=connect).fetch("https://images.example.org/a.png")
+    assert time.monotonic() - started < 3
+    hosted.close()
 
 
 def test_a_resolver_that_does_not_answer_is_given_up(web: Fetcher) -> None:

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from echo_engine import EchoEngine, wait_until
-from server_house import NVIDIA, House
+from server_house import NVIDIA, WEB, House, Live
 from starlette.requests import Request
 
-from neva.server.auth import Keys
+from neva.server.auth import Key, Keys, hashed
 from neva.server.errors import ApiError
 from neva.server.polls import Polls
+from neva.server.quota import Place
 from neva.server.settings import Settings
 
 HI = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -100,7 +102,7 @@ def test_an_answer_that_nobody_fetches_is_logged_too(caplog: pytest.LogCaptureFi
             tell.update(told)
             return {}
 
-        state = {"owner": "ann", "request_id": "mine"}
+        state = {"owner": "ann", "request_id": "mine", "place": Place()}
         http = Request({"type": "http", "headers": [], "state": state})
         assert (await polls.begin(http, work, 0)).status_code == 202
         await asyncio.sleep(0.1)
@@ -110,6 +112,55 @@ def test_an_answer_that_nobody_fetches_is_logged_too(caplog: pytest.LogCaptureFi
     asyncio.run(abandon())
     (record,) = [r for r in caplog.records if r.getMessage() == "answer never asked for again"]
     assert (record.request_id, record.owner, record.completion_tokens) == ("mine", "ann", 3)
+
+
+def test_its_making_holds_the_keys_place(house_of: Callable[..., House]) -> None:
+    """Or 202 would be the way around a key's limit. Asking again is possible all the same."""
+    keys = Keys((Key("ann", hashed("a"), running=1), Key("bob", hashed("b"), running=1)))
+    house = house_of(Settings(keys=keys), EchoEngine(pause=0.05))
+    ann, bob = ({"authorization": f"Bearer {key}", "NVCF-POLL-SECONDS": "0"} for key in "ab")
+    first = house.client.post(NVIDIA, json=HI, headers=ann)
+    more = [house.client.post(NVIDIA, json=HI, headers=ann).status_code for _ in range(5)]
+    assert (first.status_code, more) == (202, [429] * 5)
+    assert house.client.post(NVIDIA, json=HI, headers=bob).status_code == 202
+    path = STATUS + first.headers["nvcf-reqid"]
+    assert house.client.get(path, headers=ann).status_code == 202
+    assert house.client.get(path, headers={**ann, "NVCF-POLL-SECONDS": "20"}).status_code == 200
+    assert len(house.engine.streams) == 2
+    assert house.client.post(NVIDIA, json=HI, headers=ann).status_code == 202, "it is free again"
+
+
+def test_who_left_waits_no_longer(live: Callable[..., Live]) -> None:
+    """A client that gave up waiting may ask again at once."""
+    keys = Keys((Key("ann", hashed("a"), running=1),))
+    server = live(EchoEngine(pause=0.5), Settings(keys=keys))
+    ann = {"authorization": "Bearer a"}
+    url, long = server.url + NVIDIA, {"messages": [{"role": "user", "content": "word " * 99}]}
+    first = WEB.post(url, json=long, headers={**ann, "NVCF-POLL-SECONDS": "0"})
+    path = server.url + STATUS + first.headers["nvcf-reqid"]
+    with pytest.raises(httpx.ReadTimeout):
+        WEB.get(path, headers={**ann, "NVCF-POLL-SECONDS": "600"}, timeout=0.3)
+    assert wait_until(lambda: WEB.get(path, headers=ann).status_code == 202)
+
+
+def test_one_key_may_have_so_many() -> None:
+    async def ask() -> list[str]:
+        polls, said = Polls(most=2), list[str]()
+        for owner in ("ann", "ann", "ann", "bob"):
+            state = {"owner": owner, "request_id": "mine", "place": Place()}
+            try:
+                await polls.begin(Request({"type": "http", "headers": [], "state": state}), wait, 0)
+                said.append("taken")
+            except ApiError as error:
+                said.append(str(error.status_code))
+        await polls.close()
+        return said
+
+    async def wait(_: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(60)
+        return {}
+
+    assert asyncio.run(ask()) == ["taken", "taken", "429", "taken"]
 
 
 def test_the_end_of_the_server_ends_them() -> None:

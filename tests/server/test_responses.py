@@ -84,7 +84,7 @@ def test_showing_listing_deleting(house: House) -> None:
     path = f"{RESPONSES}/{answer['id']}"
     assert house.client.get(path).json() == answer
     items = house.client.get(f"{path}/input_items").json()["data"]
-    assert (items[0]["role"], items[0]["content"]) == ("user", "Hi")
+    assert (items[0]["role"], items[0]["content"][0]["text"]) == ("user", "Hi")
     assert house.client.delete(path).json()["deleted"] is True
     assert house.client.delete(path).status_code == 404
     assert house.client.get(path).status_code == 404
@@ -138,13 +138,27 @@ def test_a_failure_in_the_stream(house_of: Callable[..., House]) -> None:
         {"input": "Hi", "store": "yes"},
         {"input": [{"type": "function_call_output", "call_id": "1", "output": "x"}]},
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}]},
-        {"input": [{"role": "assistant", "content": "Hi"}]},
+        {"input": "Hi", "conversation": "conv_1"},
+        {"input": "Hi", "conversation": {"id": "conv_1"}},
+        {"input": "Hi", "prompt": {"id": "pmpt_1"}},
+        {"input": "Hi", "truncation": "auto"},
+        {"input": "Hi", "metadata": {str(number): "" for number in range(17)}},
+        {"input": "Hi", "metadata": {"k" * 65: ""}},
+        {"input": "Hi", "metadata": {"k": "v" * 513}},
+        {"input": "Hi", "metadata": {"k": 5}},
     ],
 )
 def test_what_cannot_be_asked(house: House, body: dict[str, Any]) -> None:
     response = house.client.post(RESPONSES, json=body)
     assert response.status_code == 422
     assert response.json()["error"]["message"]
+
+
+def test_harmless_values_are_let_through(house: House) -> None:
+    metadata = {"k" * 64: "v" * 512, **{str(number): "" for number in range(15)}}
+    nothing = {"conversation": None, "prompt": None, "background": False, "top_logprobs": 0}
+    answer = say(house, "Hi", metadata=metadata, truncation="disabled", **nothing)
+    assert answer["metadata"] == metadata
 
 
 def test_each_key_has_its_own(house_of: Callable[..., House]) -> None:

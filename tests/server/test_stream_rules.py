@@ -61,8 +61,19 @@ def test_rule_4_no_choices_only_for_those_who_ask(slow: House, path: str) -> Non
     assert all(chunk["choices"] for chunk in chunks(streamed(slow, path)))
     asked = chunks(streamed(slow, path, stream_options={"include_usage": True}))
     assert asked[-1]["choices"] == []
-    assert asked[-1]["usage"] == asked[-2]["usage"]
+    assert asked[-1]["usage"]["total_tokens"] > 0
     assert all(chunk["choices"] for chunk in asked[:-1])
+
+
+def test_rule_4_at_openai_usage_is_told_once(slow: House) -> None:
+    """LangChain adds up what it finds; every other chunk says null, as at OpenAI."""
+    options = {"include_usage": True}
+    whole = slow.client.post(CHAT, json={**ASKED, "n": 2}).json()["usage"]
+    asked = chunks(streamed(slow, CHAT, stream_options=options, n=2))
+    assert asked[-1]["usage"] == whole
+    assert len(asked) > 3 and all(chunk["usage"] is None for chunk in asked[:-1])
+    nvidias = chunks(streamed(slow, NVIDIA, stream_options=options))
+    assert nvidias[-1]["usage"] == nvidias[-2]["usage"], "rule 3 holds there whatever is asked"
 
 
 def test_rule_5_one_line_of_json_per_event_and_no_comments(slow: House, path: str) -> None:

@@ -163,7 +163,15 @@ def test_postgres_keeps_what_sqlite_keeps(postgres: tuple[str, Any]) -> None:
     url, control = postgres
     now = 1000.0
     database = PostgresDatabase(url)
+    database.do(  # as an older release made it
+        "CREATE TABLE response (id TEXT PRIMARY KEY, owner TEXT NOT NULL, parent TEXT, created REAL"
+        " NOT NULL, expires REAL NOT NULL, said TEXT NOT NULL, answer TEXT NOT NULL)"
+    )
     store = Store(database, keep_days=1, clock=lambda: now)
+    for number in range(9):
+        store.save("carl", Stored(f"c{number}", None, [{"x": "y" * 900}], {"output": []}), 5000)
+    assert [s.id for s in store.export("carl")] == ["c4", "c5", "c6", "c7", "c8"]
+    assert store.delete_all("carl") == 5
     files = FileStore(database, Limits(), keep_days=1, clock=lambda: now)
     said = [{"role": "user", "content": "größe \u0000 100% ?"}]
     store.save("ann", Stored("one", None, said, {"output": []}))

@@ -15,6 +15,7 @@ from PIL import Image
 
 from neva.errors import ImageError
 from neva.images.image import RGBImage
+from neva.images.pieces import MOST, count_pieces
 
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
@@ -38,6 +39,10 @@ class Limits:
     """Width times height."""
     side: int = 20_000
     """Width or height."""
+    scans: int = 100
+    """Scans of one JPEG: a progressive one has about ten."""
+    scan_pixels: int = 20 * 64 * 10**6
+    """A JPEG's scans times its pixels: each scan takes the decoder over all of them."""
 
 
 def sniff(data: bytes) -> str | None:
@@ -101,9 +106,11 @@ def _check_bytes(size: int, name: str, limits: Limits) -> None:
 
 
 def _decode(data: bytes, kind: str, name: str, limits: Limits) -> np.ndarray:
+    scans = _checked_scans(data, kind, name, limits)
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             _check_size(image.size, name, limits)
+            _check_scans(scans, image.size, name, limits)
             image.load()
             turn = UPRIGHT.get(_orientation(image))
             shown = _on_white(image)
@@ -118,6 +125,29 @@ def _decode(data: bytes, kind: str, name: str, limits: Limits) -> np.ndarray:
         raise ImageError(
             f"{name} is damaged or incomplete; save it again or leave it out"
         ) from None
+
+
+def _checked_scans(data: bytes, kind: str, name: str, limits: Limits) -> int:
+    """How often the decoder goes over the pixels; ImageError if too often, or for too many pieces.
+
+    Before the decoder sees anything: opening alone takes it through all pieces of the head.
+    """
+    pieces = count_pieces(data, kind)
+    if pieces.count > MOST.get(kind, pieces.count):
+        raise ImageError(f"{name} is cut into far too many pieces; save it again")
+    if pieces.scans > limits.scans:
+        raise ImageError(
+            f"{name} has more than the {limits.scans} scans allowed; save it as a baseline JPEG"
+        )
+    return pieces.scans
+
+
+def _check_scans(scans: int, size: tuple[int, int], name: str, limits: Limits) -> None:
+    if scans * size[0] * size[1] > limits.scan_pixels:
+        raise ImageError(
+            f"{name} has {scans} scans of {size[0]} x {size[1]} pixels, too many to read; "
+            "save it as a baseline JPEG"
+        )
 
 
 def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:

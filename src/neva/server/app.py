@@ -77,10 +77,11 @@ class _Parts:
         """Now and then forget what was stored too long ago, also where nobody stores anything."""
         while True:
             try:
-                gone = await self.desk.read(lambda: self.store.expire() + self.files.expire())
+                gone = await self.desk.read(self.assets.expire)
+                gone += await self.desk.read(lambda: self.store.expire() + self.files.expire())
                 if gone:
                     log.info("expired", extra={"forgotten": gone})
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 log.error("nothing could be expired: %s", error)
             await asyncio.sleep(EXPIRE_SECONDS)
 
@@ -127,6 +128,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.desk = parts.desk
+    app.state.send_seconds = settings.limits.send_seconds  # the protocol's, below all of it
     add_error_handlers(app)
     _add_routes(app, parts)
     app.add_middleware(

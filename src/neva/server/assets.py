@@ -1,15 +1,14 @@
 """NVCF's assets: images uploaded once and named by id in later requests.
 
 `POST /v2/nvcf/assets` gives a signed URL, good for one upload within an hour; an asset belongs to
-the key that made it and is deleted after 24 hours, or with the server.
+the key that made it and is deleted after 24 hours, or with the server; what a killed server left is
+deleted when the next one starts.
 """
 
 import asyncio
 import hashlib
 import hmac
 import secrets
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from neva.server.errors import ApiError
+from neva.server.run_folder import RunFolder
 from neva.server.schemas import Text
 from neva.server.settings import Settings
 from neva.server.shapes import AssetList, AssetShown, NewAssetObject, shaped
@@ -65,9 +65,7 @@ class Assets:
     """The assets of one server, in a folder of their own. `clock` gives seconds since the epoch."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        if settings.data is not None:
-            settings.data.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="neva-assets-", dir=settings.data))
+        self._folder = RunFolder("neva-assets-", settings.data)
         self._limits = settings.limits
         self._secret = secrets.token_bytes(32)
         self._clock = clock
@@ -75,12 +73,15 @@ class Assets:
 
     def close(self) -> None:
         """Delete everything."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.close()
 
-    def _expire(self) -> None:
+    def expire(self) -> int:
+        """Delete what is too old; how many assets that was."""
         now = self._clock()
-        for asset in [a for a in list(self._assets.values()) if a.expires < now]:
+        old = [asset for asset in list(self._assets.values()) if asset.expires < now]
+        for asset in old:
             self._remove(asset)
+        return len(old)
 
     def _remove(self, asset: Asset) -> None:
         self._assets.pop(asset.id, None)  # reading threads may expire it too
@@ -88,7 +89,7 @@ class Assets:
 
     def of(self, owner: str) -> list[Asset]:
         """The owner's assets that have not expired."""
-        self._expire()
+        self.expire()
         return [asset for asset in list(self._assets.values()) if asset.owner == owner]
 
     def create(self, owner: str, content_type: str, description: str) -> Asset:
@@ -98,7 +99,7 @@ class Assets:
                 429, f"this key keeps {self._limits.assets} assets already; delete some first"
             )
         name = str(uuid.uuid4())
-        path = self._folder / name
+        path = self._folder.path / name
         expires = self._clock() + ASSET_SECONDS
         asset = Asset(name, owner, content_type, description, expires, path)
         self._assets[name] = asset
@@ -106,18 +107,21 @@ class Assets:
 
     def find(self, owner: str, name: str) -> Asset:
         """The owner's asset; ApiError 404 if there is none, also if it is another's."""
-        self._expire()
+        self.expire()
         asset = self._assets.get(name.lower())
         if asset is None or asset.owner != owner:
-            raise ApiError(404, f"asset {name[:40]!r}: not found for this key; it may have expired")
+            raise _missing(name)
         return asset
 
-    def image(self, owner: str, name: str) -> Path:
-        """The file of an uploaded asset. May be called from a reading thread."""
+    def data(self, owner: str, name: str) -> bytes:
+        """The bytes of an uploaded asset. May be called from a reading thread."""
         asset = self.find(owner, name)
         if asset.size is None:
             raise ApiError(422, f"asset {asset.id} was never uploaded; PUT it to its uploadUrl")
-        return asset.path
+        try:
+            return asset.path.read_bytes()
+        except FileNotFoundError:  # it was deleted, or expired, this moment
+            raise _missing(name) from None
 
     def delete(self, owner: str, name: str) -> None:
         """Forget an asset."""
@@ -143,6 +147,23 @@ class Assets:
         if asset.uploading or asset.size is not None:
             raise ApiError(403, "the upload URL has been used; make a new asset")
         return asset
+
+
+def _missing(name: str) -> ApiError:
+    return ApiError(404, f"asset {name[:40]!r}: not found for this key; it may have expired")
+
+
+def _describes(header: str | None, description: str) -> bool:
+    """Whether a header, if there is one, is the description; in constant time.
+
+    Clients send it as UTF-8 (curl, httpx) or as Latin-1 (Python's http.client); Starlette reads
+    all as Latin-1, so that its bytes come back. What is white at its ends cannot be sent.
+    """
+    if header is None:
+        return True
+    sent, said = header.encode("latin-1"), description.strip()
+    as_utf8 = hmac.compare_digest(sent, said.encode())
+    return hmac.compare_digest(sent, said.encode("latin-1", "xmlcharrefreplace")) or as_utf8
 
 
 async def _store(asset: Asset, http: Request) -> None:
@@ -184,7 +205,7 @@ def asset_routes(assets: Assets) -> APIRouter:
         asset = assets.uploadable(name, expires, signature)
         if http.headers.get("content-type") != asset.content_type:
             raise ApiError(403, f"Content-Type must be {asset.content_type}, as announced")
-        if http.headers.get(DESCRIPTION, asset.description) != asset.description:
+        if not _describes(http.headers.get(DESCRIPTION), asset.description):
             raise ApiError(403, f"{DESCRIPTION} must be as announced")
         await _store(asset, http)
         return Response(status_code=200)

@@ -2,7 +2,8 @@
 
 The chunks keep the rules of docs/serving.md: `delta.content` is a string in every one of them,
 `finish_reason` and `usage` come with the last content, and a chunk without choices comes only to
-those who asked for it.
+those who asked for it. At OpenAI it is then the only one with `usage`: LangChain adds up all that
+it finds.
 """
 
 import time
@@ -95,7 +96,8 @@ class Tally:
 class Completion:
     """The head of one response, the same in all its chunks.
 
-    `detailed`: the usage tells what was cached; NVIDIA's has three numbers and no more.
+    `detailed`: usage as OpenAI tells it, with what was cached, and in a stream once; NVIDIA's has
+    three numbers and no more, and always comes with the finish.
     """
 
     model: str
@@ -159,13 +161,16 @@ class Completion:
         """The response as server-sent events."""
         begun: set[int] = set()
         finished, tally = 0, Tally(self.detailed)
+        apart = self.include_usage and self.detailed
         async for index, chunk in heard:
             data = self._chunk(index, chunk, index not in begun)
             begun.add(index)
+            if apart:
+                data["usage"] = None
             if chunk.finish is not None:
                 finished += 1
                 tally.add(chunk.usage)
-                if finished == self.choices:
+                if finished == self.choices and not apart:
                     data["usage"] = tally.as_dict()
             yield event(data)
         if self.include_usage:

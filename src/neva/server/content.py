@@ -12,11 +12,13 @@ from starlette.requests import Request
 
 from neva.errors import ImageError, PromptError
 from neva.images import ImageSource, RGBImage, read_image, split_tags
+from neva.images import Limits as ImageLimits
 from neva.prompts.conversation import Conversation, ImageSlot, Part, Role, Turn
 from neva.server.assets import Assets
 from neva.server.decoded import DecodedImages
 from neva.server.errors import ApiError
 from neva.server.fetch import Fetcher
+from neva.server.fetching import Unfetched
 from neva.server.file_store import FileStore
 from neva.server.schemas import Content, Message, TextPart
 from neva.server.settings import Settings
@@ -60,10 +62,23 @@ class Images:
         self.sharers = "" if settings.share_images else owner
         self._limit = settings.limits.images
         self._pixels = settings.limits.pixels
+        self._asset_limits = ImageLimits(bytes=settings.limits.asset_bytes)
         self._assets = assets
         self._files = files
         self._fetcher = Fetcher(settings.images_from)
+        self._fetched: dict[str, bytes | ImageError] | None = None
         self._opened: list[RGBImage] = []
+
+    def fetch_first(self, sources: Sequence[Source]) -> None:
+        """Unfetched if some of `sources` are URLs, the first time: reading must not wait."""
+        first = [s.url for s in sources[: self._limit] if isinstance(s, ImageSource)]
+        urls = [url for url in first if _is_web(url)]
+        if self._fetched is None and urls and self._fetcher.hosts:
+
+            def fetch() -> None:
+                self._fetched = self._fetcher.fetch_all(urls)
+
+            raise Unfetched(fetch)
 
     def take(self, source: Source) -> ImageSlot:
         """Open the image of `source`; ApiError or ImageError says which one and why not."""
@@ -81,31 +96,38 @@ class Images:
         return ImageSlot(number - 1)
 
     def all(self) -> tuple[RGBImage, ...]:
-        """What was opened, in the order of the slots."""
-        return tuple(self._opened)
+        """What was opened, in the order of the slots; kept here no longer, as answers are long."""
+        opened, self._opened, self._fetched = self._opened, [], {}
+        return tuple(opened)
 
     def _open(self, source: Source) -> RGBImage:
         if isinstance(source, FileSource):
             return self._decoded.read(self.sharers, self._files.data(self._owner, source.id))
         if source.asset_id is not None:
-            try:
-                return read_image(self._assets.image(self._owner, source.asset_id))
-            except ImageError:
-                raise ImageError(
-                    f"asset {source.asset_id[:40]} is not a PNG, JPEG, WebP or GIF that can be read"
-                ) from None
+            return read_image(
+                self._assets.data(self._owner, source.asset_id),
+                self._asset_limits,
+                f"asset {source.asset_id[:40]}",
+            )
         if source.is_data:
             return self._decoded.read_uri(self.sharers, source)
-        if source.url[:7].lower() == "http://" or source.url[:8].lower() == "https://":
+        if _is_web(source.url):
             if not self._fetcher.hosts:
                 raise ImageError(
                     "this server fetches no images from URLs; send it as data:image/...;base64,..."
                 )
-            return read_image(self._fetcher.fetch(source.url))
+            data = (self._fetched or {}).get(source.url, ImageError("it was not fetched"))
+            if isinstance(data, ImageError):
+                raise data
+            return read_image(data)
         raise ImageError(
             "the image is neither a data URI (data:image/png;base64,...) nor an asset "
             "(data:image/png;asset_id,ID)"
         )
+
+
+def _is_web(url: str) -> bool:
+    return url[:7].lower() == "http://" or url[:8].lower() == "https://"
 
 
 class Door:
@@ -128,23 +150,27 @@ def read_messages(
 ) -> Said:
     """The conversation and its opened images.
 
-    System messages come first. Messages of the same role in a row are one turn. A last assistant
-    message is the beginning of the answer; `labels` there or beside the messages steer it.
+    System messages, wherever they come, are the system text. Messages of the same role in a row
+    are one turn. A last assistant message is the beginning of the answer; `labels` there or beside
+    the messages steer it. Where no user speaks first, an empty turn does: templates alternate.
+    Unfetched, once, if images are to be fetched.
     """
     spoken = [message for message in messages if message.role not in ("system", "developer")]
-    system = _system(messages[: len(messages) - len(spoken)], messages)
+    system = _system([message for message in messages if message.role in ("system", "developer")])
+    said = [_pieces(message.content) for message in spoken]
+    images.fetch_first([piece for pieces in said for piece in pieces if not isinstance(piece, str)])
     turns: list[Turn] = []
     for number, message in enumerate(spoken, 1):
         if message.content is None and (message.role == "user" or number < len(spoken)):
             raise PromptError("content may be left out of a last assistant message only")
-        turn = Turn(_role(message), _parts(message.content, images), message.labels)
+        turn = Turn(_role(message), _parts(said[number - 1], images), message.labels)
         if turns and turns[-1].role == turn.role:
             joined = _joined(turns[-1].parts, turn.parts)
             turns[-1] = replace(turns[-1], parts=joined, labels=turn.labels or turns[-1].labels)
         else:
             turns.append(turn)
     if not turns or turns[0].role != "user":
-        raise PromptError("the first message after the system's must be the user's")
+        turns.insert(0, Turn("user", ()))
     if labels:
         if turns[-1].role == "user":
             turns.append(Turn("assistant", ()))
@@ -157,18 +183,15 @@ def _role(message: Message) -> Role:
     return "user" if message.role == "user" else "assistant"
 
 
-def _system(leading: Sequence[Message], messages: Sequence[Message]) -> str | None:
-    """The system messages' text; None without any. PromptError if one comes late or has images."""
-    total = sum(message.role in ("system", "developer") for message in messages)
-    if sum(message.role in ("system", "developer") for message in leading) != total:
-        raise PromptError("system messages must come before all others")
+def _system(messages: Sequence[Message]) -> str | None:
+    """The system messages' text; None without any. PromptError if one has images."""
     texts: list[str] = []
-    for message in leading:
+    for message in messages:
         for piece in _pieces(message.content):
             if not isinstance(piece, str):
                 raise PromptError("a system message cannot hold an image; put it into a user's")
             texts.append(piece)
-    return "\n\n".join(texts) if leading else None
+    return "\n\n".join(texts) if messages else None
 
 
 def _pieces(content: Content | None) -> list[str | Source]:
@@ -192,10 +215,8 @@ def _stripped(piece: str | ImageSource) -> str | Source:
     return piece if isinstance(piece, str) else ImageSource(piece.url.strip())
 
 
-def _parts(content: Content | None, images: Images) -> tuple[Part, ...]:
-    return tuple(
-        piece if isinstance(piece, str) else images.take(piece) for piece in _pieces(content)
-    )
+def _parts(pieces: Sequence[str | Source], images: Images) -> tuple[Part, ...]:
+    return tuple(piece if isinstance(piece, str) else images.take(piece) for piece in pieces)
 
 
 def _joined(first: tuple[Part, ...], second: tuple[Part, ...]) -> tuple[Part, ...]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from neva.engine.protocol import Chunk, Engine, EngineInfo, Request, Stream
 from neva.server.errors import ApiError
+from neva.server.fetching import Fetching, Unfetched
 from neva.server.limits import Admission
 from neva.server.listening import Listener
 from neva.server.metrics import Metrics
@@ -38,6 +39,8 @@ class Desk:
         self.failure: str | None = None
         self.draining = False
         self._readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="neva-reader")
+        # Half of the places at most wait for hosts; the rest is for who brings the pictures along.
+        self._fetching = Fetching(max(1, settings.limits.running // 2))
 
     async def open(self) -> None:
         """Load the engine, if it was given as something to load; NevaError passes through."""
@@ -52,6 +55,7 @@ class Desk:
         """Free the engine and the threads."""
         self.draining = True
         self._readers.shutdown(wait=False, cancel_futures=True)
+        self._fetching.close()
         if self._engine is not None and callable(self._source):
             await asyncio.to_thread(self._engine.close)
 
@@ -150,7 +154,8 @@ class Desk:
     ) -> list[Stream]:
         """Read and hand over, in one go: no more requests than readers hold decoded images.
 
-        If we are cancelled meanwhile, the engine's streams are too.
+        What is to be fetched is fetched in between, then read from the beginning. If we are
+        cancelled meanwhile, the engine's streams are too.
         """
 
         def work() -> list[Stream]:
@@ -164,12 +169,16 @@ class Desk:
             return engine.generate(requests)
 
         metrics, trace = self.metrics, UNDER_WAY.get()
-        started = asyncio.get_running_loop().run_in_executor(self._readers, work)
-        try:
-            return await asyncio.shield(started)
-        except asyncio.CancelledError:
-            started.add_done_callback(_cancel_streams)
-            raise
+        while True:
+            started = asyncio.get_running_loop().run_in_executor(self._readers, work)
+            try:
+                return await asyncio.shield(started)
+            except Unfetched as pictures:
+                fetch = pictures.fetch
+            except asyncio.CancelledError:
+                started.add_done_callback(_cancel_streams)
+                raise
+            await self._fetching.do(fetch)
 
 
 def _cancel_streams(started: "asyncio.Future[list[Stream]]") -> None:

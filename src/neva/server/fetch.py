@@ -2,11 +2,10 @@
 
 A name is resolved once, every address it has must be public, and the connection goes to that very
 address: a name that changes between check and use gains nothing. Redirects are checked like new
-URLs. Size and time are bounded. Runs in reading threads; off unless `images_from` is set.
+URLs. Size and time are bounded. Runs in fetching threads; off unless `images_from` is set.
 """
 
 import contextlib
-import ipaddress
 import re
 import socket
 import ssl
@@ -19,6 +18,7 @@ from queue import Empty, SimpleQueue
 from urllib.parse import urljoin, urlsplit
 
 from neva.errors import ImageError
+from neva.server.public import is_public
 
 Resolve = Callable[[str, int], list[str]]
 
@@ -43,20 +43,6 @@ def resolve(host: str, port: int) -> list[str]:
     """All addresses of a name."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is on the open internet, in whatever way it is wrapped."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        nat64 = ip in ipaddress.ip_network("64:ff9b::/96")
-        if inner is not None or nat64:
-            return False  # an IPv4 address in disguise; honest hosts have one in the open
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def allowed(host: str, hosts: Sequence[str]) -> bool:
@@ -102,7 +88,14 @@ class _PinnedHTTPS(HTTPSConnection):
 
     def connect(self) -> None:
         raw = socket.create_connection((self._address, 443), self.timeout)
-        self.sock = self._tls.wrap_socket(raw, server_hostname=self.host)
+        try:
+            self.sock = self._tls.wrap_socket(
+                raw, server_hostname=self.host, do_handshake_on_connect=False
+            )
+        except BaseException:
+            raw.close()
+            raise
+        self.sock.do_handshake()  # with `sock` known, so that the alarm ends it
 
 
 def connect(target: Target, timeout: float) -> HTTPConnection:
@@ -118,14 +111,34 @@ class Fetcher:
 
     hosts: tuple[str, ...]
     max_bytes: int = 16 * 1024 * 1024
+    """Of one image."""
+    together: int = 32 * 1024 * 1024
+    """Bytes of all images of one request, as many as a body may have."""
     seconds: float = 10.0
+    """For all images of one request."""
     redirects: int = 3
     find: Resolve = resolve
     connect: Callable[[Target, float], HTTPConnection] = connect
 
-    def fetch(self, url: str) -> bytes:
+    def fetch_all(self, urls: Sequence[str]) -> dict[str, bytes | ImageError]:
+        """What is behind `urls`, all within `seconds`; ends at the first that cannot be had."""
+        deadline, room = time.monotonic() + self.seconds, self.together
+        found: dict[str, bytes | ImageError] = {}
+        for url in dict.fromkeys(urls):
+            try:
+                data = self.fetch(url, deadline)
+                room -= len(data)
+                if room < 0:
+                    raise ImageError(f"the URLs' images have more than {self.together:,} bytes")
+                found[url] = data
+            except ImageError as error:
+                found[url] = error
+                break
+        return found
+
+    def fetch(self, url: str, deadline: float | None = None) -> bytes:
         """The bytes behind `url`; ImageError says no more than the sender may know."""
-        deadline = time.monotonic() + self.seconds
+        deadline = time.monotonic() + self.seconds if deadline is None else deadline
 
         def find(host: str, port: int) -> list[str]:
             return in_time(lambda: self.find(host, port), deadline)

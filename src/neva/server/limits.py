@@ -6,6 +6,7 @@ quick; a queue without an end only turns overload into timeouts.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -66,13 +67,14 @@ def bounded(receive: Receive, limit: int, seconds: float) -> Receive:
 class Admission:
     """Places for answers: `running` in the engine, `waiting` in line, and no more.
 
-    Used from the event loop only.
+    First come, first served: who needs several places is not overtaken by those who need one. Used
+    from the event loop only.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._places = limits.running
         self._line = limits.waiting
-        self._free = asyncio.Condition()
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.running = 0
         self.waiting = 0
 
@@ -81,23 +83,46 @@ class Admission:
         """Hold places for `answers`; ApiError 429 if the line is full."""
         if answers > self._places:
             raise ApiError(422, f"n must be at most {self._places} on this server", "n")
-        if self.running + answers > self._places and self.waiting + answers > self._line:
-            raise ApiError(
-                429,
-                f"the server is busy: {self.running} answers running, {self.waiting} waiting; "
-                "try again in a moment",
-                headers={"Retry-After": "1"},
-            )
-        self.waiting += answers
-        try:
-            async with self._free:
-                await self._free.wait_for(lambda: self.running + answers <= self._places)
-                self.running += answers
-        finally:
-            self.waiting -= answers
+        if self._queue or self.running + answers > self._places:
+            if self.waiting + answers > self._line:
+                raise ApiError(
+                    429,
+                    f"the server is busy: {self.running} answers running, {self.waiting} waiting; "
+                    "try again in a moment",
+                    headers={"Retry-After": "1"},
+                )
+            await self._turn(answers)
+        else:
+            self.running += answers
         try:
             yield
         finally:
             self.running -= answers
-            async with self._free:
-                self._free.notify_all()
+            self._admit()
+
+    async def _turn(self, answers: int) -> None:
+        """Wait in line until `answers` are running."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = answers, turn
+        self._queue.append(waiting)
+        self.waiting += answers
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+                self.waiting -= answers
+            else:  # its turn came at the same moment
+                self.running -= answers
+            self._admit()
+            raise
+
+    def _admit(self) -> None:
+        """Give what is free to the first in line; one who has left it will say so itself."""
+        while self._queue and self.running + self._queue[0][0] <= self._places:
+            if self._queue[0][1].cancelled():
+                return
+            answers, turn = self._queue.popleft()
+            self.waiting -= answers
+            self.running += answers
+            turn.set_result(None)

@@ -2,8 +2,8 @@
 
 A client that sends `NVCF-POLL-SECONDS` gets its answer within that time or 202; it then asks
 `GET /v2/nvcf/pexec/status/{id}`. An answer is given once, and forgotten five minutes after it came.
-Its tokens are in the log line of the request that got it, or in one of their own if none did. Used
-from the event loop only.
+Its tokens are in the log line of the request that got it, or in one of their own if none did. While
+it is made it holds its key's place, as if its client had waited. Used from the event loop only.
 """
 
 import asyncio
@@ -17,14 +17,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from neva.server.errors import ApiError
+from neva.server.porter import CLIENT_GONE
+from neva.server.quota import AGAIN, Place
 from neva.server.reply import told_of
 from neva.server.shapes import ChatCompletion
+from neva.server.sse import ClientGone, unless_gone
 
 log = logging.getLogger("neva.server")
 
 HEADER = "nvcf-poll-seconds"
 LONGEST = 1200
 KEPT_SECONDS = 300.0
+MOST = 256
 
 Body = dict[str, Any]
 
@@ -49,18 +53,34 @@ class _Polled:
 
 
 class Polls:
-    """Answers that are being made for clients who will come back, each kept `kept` seconds."""
+    """Answers that are being made for clients who will come back, each kept `kept` seconds.
 
-    def __init__(self, kept: float = KEPT_SECONDS) -> None:
+    One key may have `most` of them, made and not fetched ones together.
+    """
+
+    def __init__(self, kept: float = KEPT_SECONDS, most: int = MOST) -> None:
         self._kept = kept
+        self._most = most
         self._answers: dict[tuple[str, str], _Polled] = {}
 
     async def begin(
         self, http: Request, work: Callable[[Body], Coroutine[Any, Any, Body]], seconds: int
     ) -> Response:
-        """Start an answer and wait for it for `seconds`; `work` puts what to log into its dict."""
+        """Start an answer and wait for it for `seconds`; `work` puts what to log into its dict.
+
+        ApiError 429 for a key that has too many.
+        """
         place, told = (http.state.owner, str(uuid.uuid4())), dict[str, Any]()
+        if sum(owner == place[0] for owner, _ in self._answers) >= self._most:
+            raise ApiError(
+                429,
+                f"this key has {self._most} answers under way or to be fetched; fetch them first",
+                headers={"Retry-After": "1"},
+            )
+        keys: Place = http.state.place
+        keys.hold()
         task = asyncio.ensure_future(work(told))
+        task.add_done_callback(lambda _: keys.leave())
         self._answers[place] = _Polled(http.state.request_id, task, told)
         loop = asyncio.get_running_loop()
         task.add_done_callback(lambda _: loop.call_later(self._kept, self._forget, place))
@@ -106,11 +126,15 @@ def poll_routes(polls: Polls) -> APIRouter:
     }
 
     @router.get(
-        "/v2/nvcf/pexec/status/{name}",
+        AGAIN + "{name}",
         summary="An answer that was not ready in time",
         responses=pending,
     )
     async def status(name: str, http: Request) -> Response:
-        return await polls.collect(http, name, poll_seconds(http) or 0)
+        collected = polls.collect(http, name, poll_seconds(http) or 0)
+        try:
+            return await unless_gone(http.receive, collected)
+        except ClientGone:
+            return Response(status_code=CLIENT_GONE)
 
     return router

@@ -1,7 +1,8 @@
 """The porter: the outermost layer, met by every request before anything of its body is read.
 
-It gives the request its id, checks the Host header and the API key, bounds the body, writes one log
-line, and turns a fault of ours into a 500 that tells nothing. Logs never hold bodies or keys.
+It gives the request its id, checks the Host and Origin headers and the API key, bounds the body,
+sends large answers in pieces, writes one log line, and turns a fault of ours into a 500 that tells
+nothing. Logs never hold bodies or keys.
 """
 
 import logging
@@ -17,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from neva.server.auth import LOCAL, Key, KeyRing
 from neva.server.errors import ApiError, respond
 from neva.server.limits import bounded, declared_length, too_large
+from neva.server.origin import check_origin
+from neva.server.pieces import in_pieces
 from neva.server.quota import Quota
 from neva.server.settings import Settings
 from neva.server.tracing import UNDER_WAY, Tracing
@@ -84,6 +87,7 @@ class Porter:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         extra = [*HEADERS, (b"x-request-id", request_id.encode())]
+        send = in_pieces(send)
 
         async def tagged(message: Message) -> None:
             nonlocal status
@@ -99,7 +103,7 @@ class Porter:
             try:
                 key = self._key(request)
                 state["owner"] = key.name if key else LOCAL
-                with self._quota.request(key, request.url.path):
+                with self._quota.request(key, request.url.path) as state["place"]:
                     await self._app(scope, self._receive(request, receive), tagged)
             except ApiError as error:
                 refusal = respond(
@@ -128,11 +132,15 @@ class Porter:
             log.info("request", extra=seen)
 
     def _key(self, request: Request) -> Key | None:
-        """Whose request it is, None if anyone's; ApiError 401 without a key, 421 for a Host."""
+        """Whose request it is, None if anyone's.
+
+        ApiError 401 without a key, 421 for a Host, 403 for another origin's page.
+        """
         hosts = self._settings.hosts
         name = _PORT.sub("", request.headers.get("host", "").lower())
         if hosts and name not in hosts:
             raise ApiError(421, f"this server answers to {', '.join(hosts)} only")
+        check_origin(request.method, request.headers, self._settings.cors)
         path = request.url.path
         if not self._settings.closed or path in OPEN or path.startswith(OPEN_BELOW):
             return None

@@ -14,6 +14,26 @@ from neva.server.errors import ApiError
 
 MINUTE = 60.0
 METRICS = ("/metrics", "/v1/metrics")
+AGAIN = "/v2/nvcf/pexec/status/"
+"""Below it is asked for answers whose making holds a place already."""
+
+
+class Place:
+    """One of a key's places; `free` is called when all who hold it have left."""
+
+    def __init__(self, free: Callable[[], None] = lambda: None) -> None:
+        self._free = free
+        self._holders = 0
+
+    def hold(self) -> None:
+        """Keep it until `leave`, which must follow."""
+        self._holders += 1
+
+    def leave(self) -> None:
+        """Let go of it."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._free()
 
 
 class Quota:
@@ -21,30 +41,44 @@ class Quota:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._running: dict[str, int] = defaultdict(int)
+        self._running: dict[tuple[str, bool], int] = defaultdict(int)
         self._left: dict[str, tuple[float, float]] = {}
 
     @contextmanager
-    def request(self, key: Key | None, path: str) -> Iterator[None]:
-        """Hold one of the key's places; ApiError 403 or 429 if it may not ask, or not now."""
+    def request(self, key: Key | None, path: str) -> Iterator[Place]:
+        """Hold one of the key's places; ApiError 403 or 429 if it may not ask, or not now.
+
+        Asking again is counted apart: it must be possible while its answer holds the only place.
+        """
         if key is None:
-            yield
+            yield Place()
             return
         scope = "metrics" if path in METRICS else "ask"
         if key.only not in (None, scope):
             raise ApiError(403, f"this key is for {key.only!r} only")
         self._spend(key)
-        if key.running is not None and self._running[key.name] >= key.running:
+        place = self._place(key, path.startswith(AGAIN))
+        place.hold()
+        try:
+            yield place
+        finally:
+            place.leave()
+
+    def _place(self, key: Key, again: bool) -> Place:
+        """One of the key's places, taken; ApiError 429 when there is none."""
+        count = key.name, again
+        if key.running is not None and self._running[count] >= key.running:
             raise ApiError(
                 429,
                 f"this key has {key.running} requests under way, and may have no more",
                 headers={"Retry-After": "1"},
             )
-        self._running[key.name] += 1
-        try:
-            yield
-        finally:
-            self._running[key.name] -= 1
+        self._running[count] += 1
+
+        def free() -> None:
+            self._running[count] -= 1
+
+        return Place(free)
 
     def _spend(self, key: Key) -> None:
         """Take one from a bucket that fills at the key's rate."""

@@ -8,14 +8,16 @@ import logging
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, model_validator
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from neva.engine.protocol import Sampling
+from neva.server.bounds import MOST_MESSAGES, at_most, few_parts
 from neva.server.content import Door, Images, Said, read_messages
 from neva.server.desk import Desk
 from neva.server.errors import ApiError
+from neva.server.input_items import Window, items_of, page
 from neva.server.limits import check_messages
 from neva.server.nvidia import default_tokens, sampling
 from neva.server.openai import drawn_seed, served_name
@@ -30,6 +32,7 @@ from neva.server.schemas import (
     Temperature,
     Text,
     TopP,
+    Unicode,
     refuse,
 )
 from neva.server.settings import Limits
@@ -41,7 +44,7 @@ from neva.server.shapes import (
     ResponseObject,
     shaped,
 )
-from neva.server.store import Store, Stored, StoreError
+from neva.server.store import Spoken, Store, Stored, StoreError
 
 log = logging.getLogger("neva.server")
 
@@ -52,7 +55,27 @@ class Item(Message):
     type: Literal["message"] = "message"
 
 
-Metadata = Annotated[dict[Text, Text], Field(max_length=16)]
+Input = Annotated[
+    Text | Annotated[list[Item], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)],
+    few_parts,
+    at_most(MOST_MESSAGES),
+]
+Metadata = Annotated[
+    dict[
+        Annotated[str, Field(max_length=64), Unicode],
+        Annotated[str, Field(max_length=512), Unicode],
+    ],
+    Field(max_length=16, description="given back with the response; OpenAI's limits"),
+    at_most(16),
+]
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "background": (False,),
+    "conversation": (),
+    "prompt": (),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
+}
+"""Fields of this API alone that would change the answer -> harmless values."""
 
 
 class TextOptions(BaseModel):
@@ -64,10 +87,10 @@ class TextOptions(BaseModel):
 class ResponsesRequest(BaseModel):
     """`POST /v1/responses`."""
 
-    input: Text | Annotated[list[Item], Field(min_length=1)]
+    input: Input
     model: str | None = None
     instructions: Text | None = None
-    previous_response_id: Annotated[str, Field(max_length=80)] | None = None
+    previous_response_id: Annotated[str, Field(max_length=80), Unicode] | None = None
     store: Flag | None = True
     stream: Flag | None = False
     max_output_tokens: Annotated[int, Field(ge=1, le=INT64, strict=True)] | None = None
@@ -82,8 +105,7 @@ class ResponsesRequest(BaseModel):
     def _refuse_unsupported(cls, data: Any) -> Any:
         if isinstance(data, dict):
             refuse(data)
-            refuse(data, {"top_logprobs": (0,)})
-            refuse({"background": data.get("background")}, {"background": (False,)})
+            refuse(data, UNSUPPORTED)
         return data
 
     @property
@@ -117,33 +139,33 @@ class Conversations:
 
         ApiError 404 when the response before is not this key's, has expired or was deleted.
         """
-        before: list[Message] = []
-        if body.previous_response_id is not None:
-            chain = self.store.chain(owner, body.previous_response_id)
-            if chain is None:
-                raise ApiError(
-                    404,
-                    f"response {body.previous_response_id[:80]!r} or one before it is not stored "
-                    "for this key; send the whole conversation",
-                    "previous_response_id",
-                )
-            for stored in chain:
-                before.extend(Message.model_validate(message) for message in stored.said)
-                before.append(Message(role="assistant", content=text_of(stored.answer)))
+        before = [message for spoken in self._chain(owner, body) for message in _turn(spoken)]
         check_messages(len(before) + len(body.said), self._limits)
         system = [Message(role="system", content=body.instructions)] if body.instructions else []
-        every = [*before, *body.said]
-        late = [m for m in every if m.role in ("system", "developer")]
-        return [*system, *late, *(m for m in every if m not in late)]
+        return [*system, *before, *body.said]
+
+    def _chain(self, owner: str, body: ResponsesRequest) -> list[Spoken]:
+        if body.previous_response_id is None:
+            return []
+        chain = self.store.chain(owner, body.previous_response_id, self._limits)
+        if chain is None:
+            raise ApiError(
+                404,
+                f"response {body.previous_response_id[:80]!r} or one before it is not stored "
+                "for this key; send the whole conversation",
+                "previous_response_id",
+            )
+        return chain
 
     def read(self, owner: str, body: ResponsesRequest, images: Images) -> Said:
         """The conversation and its images. Runs in a reading thread."""
         return read_messages(self.messages(owner, body), None, images)
 
 
-def text_of(answer: dict[str, Any]) -> str:
-    """The text of a response."""
-    return "".join(part["text"] for item in answer["output"] for part in item["content"])
+def _turn(spoken: Spoken) -> list[Message]:
+    """What was said, and answered."""
+    said = [Message.model_validate(message) for message in spoken.said]
+    return [*said, Message(role="assistant", content=spoken.text)]
 
 
 def how(body: ResponsesRequest, desk: Desk, grammar: str | None) -> Sampling:
@@ -168,7 +190,7 @@ def form_of(body: ResponsesRequest) -> dict[str, Any]:
 def shape_of(
     body: ResponsesRequest, asked: Asked, model: str, desk: Desk, store: Store, owner: str
 ) -> ResponseShape:
-    """The response's shape, which stores it when it is finished."""
+    """The response's shape, which stores it when it is finished and known to be writable."""
     keep = body.store is not False
     echo = {
         "instructions": body.instructions,
@@ -186,8 +208,13 @@ def shape_of(
             return
         said = [message.model_dump(exclude_none=True) for message in body.said]
         stored = Stored(answer["id"], body.previous_response_id, said, answer)
+
+        def kept() -> None:
+            JSONResponse([answer, said])  # what cannot be shown again must not be kept
+            store.save(owner, stored, desk.settings.limits.response_bytes)
+
         try:
-            await desk.read(lambda: store.save(owner, stored))
+            await desk.read(kept)
         except StoreError as error:  # the answer is still worth giving, but it must not lie
             log.error("not stored: %s", error)
             answer["store"] = False
@@ -236,11 +263,8 @@ def responses_routes(desk: Desk, door: Door, store: Store) -> APIRouter:
         summary="What was said to it",
         **shaped(InputItems),
     )
-    def items(name: str, http: Request) -> dict[str, Any]:
-        stored = _found(store, http.state.owner, name)
-        data = [{"type": "message", "id": f"{name}-{n}", **m} for n, m in enumerate(stored.said)]
-        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
-        return {"object": "list", "data": data[::-1], **ends, "has_more": False}
+    def items(name: str, http: Request, window: Annotated[Window, Query()]) -> dict[str, Any]:
+        return page(items_of(name, _found(store, http.state.owner, name).said), window)
 
     @router.delete("/v1/responses/{name}", summary="Delete a stored response", **shaped(Deleted))
     def deleted(name: str, http: Request) -> dict[str, Any]:

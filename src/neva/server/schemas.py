@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from neva.engine.grammar import object_grammar, schema_grammar
+from neva.engine.grammar import SchemaError, object_grammar, schema_grammar
+from neva.server.bounds import DEEPEST, MOST_MESSAGES, at_most, can_be_told, few_parts
 from neva.server.errors import ApiError
 
 INT64 = 2**63
@@ -24,12 +25,16 @@ def _text(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_text)]
-StopText = Annotated[Text, Field(min_length=1, max_length=256)]
-Stop = StopText | Annotated[list[StopText], Field(max_length=16)]
+Unicode = AfterValidator(_text)
+Text = Annotated[str, Unicode]
+StopText = Annotated[str, Field(min_length=1, max_length=256), Unicode]
+Stop = Annotated[
+    StopText | Annotated[list[StopText], Field(max_length=16, fail_fast=True)], at_most(16)
+]
 Labels = Annotated[
     dict[Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")], Annotated[int, Field(ge=0, le=9)]],
     Field(max_length=16, description="SteerLM attributes 0..9; used by the nvgpt template"),
+    at_most(16),
 ]
 Temperature = Annotated[float, Field(ge=0, le=2, strict=True, allow_inf_nan=False)]
 TopP = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
@@ -37,14 +42,14 @@ Seed = Annotated[int, Field(ge=-INT64, lt=INT64, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
-FileId = Annotated[Text, Field(max_length=80)]
+FileId = Annotated[str, Field(max_length=80), Unicode]
 
 
 class ImageUrl(BaseModel):
     """OpenAI's image object; `detail` is accepted and has no effect."""
 
     url: Text
-    detail: str | None = None
+    detail: Text | None = None
 
 
 class TextPart(BaseModel):
@@ -105,7 +110,9 @@ class FilePart(BaseModel):
 
 
 Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
-Content = Text | Annotated[list[Part], Field(max_length=4096)]
+Content = Annotated[
+    Text | Annotated[list[Part], Field(max_length=4096, fail_fast=True)], at_most(4096)
+]
 
 
 class Message(BaseModel):
@@ -116,7 +123,12 @@ class Message(BaseModel):
     labels: Labels | None = None
 
 
-Messages = Annotated[list[Message], Field(min_length=1)]
+Messages = Annotated[
+    list[Message],
+    Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True),
+    few_parts,
+    at_most(MOST_MESSAGES),
+]
 
 
 class StreamOptions(BaseModel):
@@ -169,6 +181,16 @@ class NvidiaRequest(BaseModel):
             return {k: v for k, v in data.items() if v is not None or k == "messages"}
         return data
 
+    @model_validator(mode="after")
+    def _in_nvidias_order(self) -> Self:
+        """System messages first, then the user; OpenAI's routes take any order."""
+        spoken = [message.role not in ("system", "developer") for message in self.messages]
+        if sorted(spoken) != spoken:
+            raise ValueError("system messages must come before all others")
+        if not any(spoken) or self.messages[spoken.index(True)].role != "user":
+            raise ValueError("the first message after the system's must be the user's")
+        return self
+
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
@@ -220,12 +242,22 @@ OutputFormat = Annotated[TextFormat | ObjectFormat | FlatSchemaFormat, Field(dis
 
 
 def grammar_of(form: ResponseFormat | OutputFormat | None) -> str | None:
-    """The grammar that keeps a format; SchemaError (400) if none can."""
+    """The grammar that keeps a format; SchemaError (400) if none can.
+
+    The Responses API gives the schema back, so it must be one that can be written.
+    """
     if isinstance(form, ObjectFormat):
         return object_grammar()
-    if isinstance(form, SchemaFormat):
-        return schema_grammar(form.json_schema.schema_)
-    return schema_grammar(form.schema_) if isinstance(form, FlatSchemaFormat) else None
+    if not isinstance(form, SchemaFormat | FlatSchemaFormat):
+        return None
+    schema = form.json_schema.schema_ if isinstance(form, SchemaFormat) else form.schema_
+    grammar = schema_grammar(schema)
+    if not can_be_told(schema):
+        raise SchemaError(
+            "the JSON schema holds NaN, an infinite number or half a surrogate pair, or is more "
+            f"than {DEEPEST} levels deep"
+        )
+    return grammar
 
 
 class OpenAIRequest(BaseModel):

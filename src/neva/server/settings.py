@@ -6,6 +6,7 @@ Kept apart from the command line, so that a test or another program can make an 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from neva.images import Limits as ImageLimits
 from neva.server.auth import Keys
 
 
@@ -18,7 +19,7 @@ class Limits:
     body_seconds: float = 60.0
     """A body that takes longer to arrive is answered with 408 (slow-loris)."""
     messages: int = 1024
-    """Most messages of one conversation, as on NVIDIA's sibling endpoints."""
+    """Most messages of one conversation, as on NVIDIA's sibling endpoints; 16,384 at most."""
     images: int = 16
     """Most images of one conversation."""
     pixels: int = 100_000_000
@@ -35,14 +36,18 @@ class Limits:
     """Longest time for one answer, once it has its place; then it ends with what it has."""
     send_seconds: float = 30.0
     """A client that stops reading its stream for so long is disconnected."""
-    asset_bytes: int = 64 * 1024 * 1024
-    """Largest uploaded asset."""
+    asset_bytes: int = ImageLimits.bytes
+    """Largest uploaded asset, and so the largest that is read as an image."""
     file_bytes: int = 20 * 1024 * 1024
     """Largest file of the files API."""
     files: int = 256
     """Most files that one key may keep at once."""
     assets: int = 256
     """Most assets that one key may keep at once."""
+    response_bytes: int = 512 * 1024 * 1024
+    """Most bytes of stored responses that one key may keep; its oldest go first."""
+    chain_bytes: int = 128 * 1024 * 1024
+    """Most bytes of stored responses that one conversation may go on from."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ class Settings:
     """Origins whose pages may call the API; none unless given."""
     images_from: tuple[str, ...] = ()
     """Hosts (or ".domain") whose http(s) image URLs may be fetched; none unless given."""
-    aliases: tuple[str, ...] = ("nvidia/neva-22b", "neva-22b", "ai-neva-22b", "neva_22b")
+    aliases: tuple[str, ...] = (
+        *("nvidia/neva-22b", "neva-22b", "ai-neva-22b", "neva_22b", "playground_neva_22b"),
+    )
     """Other names under which the model answers."""
     readers: int = 2
     """Threads that decode images and tokenise, so that the event loop never does."""

@@ -27,7 +27,12 @@ options = {"include_usage": True}
 chunks = list(
     client.chat.completions.create(model=model, messages=asked, stream=True, stream_options=options)
 )
-assert chunks[-1].choices == [] and chunks[-1].usage.total_tokens > 0
+assert chunks[-1].choices == [] and chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
+assert all(chunk.usage is None for chunk in chunks[:-1])
+
+hello = [{"role": "assistant", "content": "Hello!"}, *asked, {"role": "system", "content": "Be."}]
+greeted = client.chat.completions.create(model=model, messages=hello)
+assert "system='Be.' | user:  | assistant: 'Hello!'" in greeted.choices[0].message.content
 
 with client.chat.completions.stream(model=model, messages=asked, seed=1) as stream:
     for _ in stream:
@@ -76,6 +81,12 @@ with client.responses.stream(model=model, input="Hi") as events:
     assert events.get_final_response().output_text
 assert kinds[0] == "response.created" and kinds[-1] == "response.completed", kinds
 assert client.responses.retrieve(said.id).output_text == said.output_text
+(item,) = client.responses.input_items.list(said.id)
+assert item.content[0].text == "What?" and item.content[1].image_url == picture, item
+turns = [{"role": "user", "content": str(number)} for number in range(5)]
+many = client.responses.create(model=model, input=turns)
+items = list(client.responses.input_items.list(many.id, order="asc", limit=2))
+assert [item.content[0].text for item in items] == list("01234"), "page after page"
 client.responses.delete(said.id)
 
 pixels = base64.b64decode(picture.partition(",")[2])
