@@ -1,5 +1,6 @@
 """Cached features are the live ones, survive a kill, and are never another tower's."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 from made_pictures import NAMES
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from neva.data import BatchStream, Encoding, PreparedImages, Record
 from neva.data import features as feature_room
 from neva.data.features import FeatureCache, Plan, cache_key
+from neva.data.stores import Folder
 from neva.errors import DataError
 from neva.prompts import Conversation, ImageSlot, assistant, user
 
@@ -126,3 +130,53 @@ def test_a_stream_of_features(tmp_path: Path, folder: PreparedImages, encoding: 
     assert row.images is None and row.features is not None
     expected = np.stack([cache(name).features for name in row.image_names])  # type: ignore[misc]
     assert np.array_equal(row.features, expected) and row.features.shape == (6, 16, 5)
+
+
+def test_another_folder_has_its_own_features(
+    tmp_path: Path, folder: PreparedImages, pictures: Path
+) -> None:
+    """Other pictures by the same names, of the same sizes and times."""
+    other = tmp_path / "other"
+    other.mkdir()
+    first, second = NAMES[:2]
+    size = max((pictures / name).stat().st_size for name in (first, second))
+    for place, sources in ((tmp_path / "one", (first,)), (other, (second,))):
+        place.mkdir(exist_ok=True)
+        for source in sources:
+            data = (pictures / source).read_bytes()
+            (place / "x.png").write_bytes(data + b"\0" * (size - len(data)))
+            os.utime(place / "x.png", (1, 1))
+    made = [
+        FeatureCache(tmp_path, "k", PreparedImages(Folder(place), folder.recipe))
+        for place in (tmp_path / "one", other)
+    ]
+    made[0].fill(["x.png"], Tower())
+    made[1].look_again()
+    assert made[1].missing(["x.png"]) == ["x.png"]
+    made[1].fill(["x.png"], Tower())
+    digests = [cache("x.png").digest for cache in made]
+    assert digests == [cache.images("x.png").digest for cache in made]
+    assert digests[0] != digests[1]
+    linked = tmp_path / "link"
+    linked.symlink_to(other)
+    same = FeatureCache(tmp_path, "k", PreparedImages(Folder(linked), folder.recipe))
+    assert same.missing(["x.png"]) == [] and same("x.png").digest == digests[1]
+
+
+def test_an_older_cache_keeps_its_features_and_not_its_names(
+    tmp_path: Path, folder: PreparedImages
+) -> None:
+    cache = FeatureCache(tmp_path, "k", folder)
+    cache.fill(NAMES, Tower())
+    [shard] = cache.folder.iterdir()
+    with safe_open(shard, "numpy") as file:
+        told, rows = file.metadata(), file.get_tensor("features")
+    places = json.loads(told.pop("places"))
+    told["names"] = json.dumps(
+        {name: (d, size, time) for name, (d, _, size, time) in places.items()}
+    )
+    save_file({"features": rows}, shard, metadata=told)
+    old, tower = FeatureCache(tmp_path, "k", folder), Tower()
+    assert len(old) == len(NAMES) and old.missing(NAMES) == NAMES
+    old.fill(NAMES, tower)
+    assert tower.images == 0 and old.missing(NAMES) == []

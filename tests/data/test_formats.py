@@ -16,6 +16,8 @@ from neva.data import Dataset, Encoding, Flaw, Record, encode_record, open_image
 from neva.data.check import check
 from neva.data.datasets import open_stores
 from neva.data.records import data_sha256
+from neva.errors import ImageError
+from neva.images import read_image
 from neva.prompts import ImageSlot
 
 
@@ -184,3 +186,48 @@ def test_webdataset_shards_are_records(tmp_path: Path, encoding: Encoding) -> No
     shard(tmp_path / "s-001.tar", {"000.jpg": picture(), "000.txt": b"a dog ."})
     assert data_sha256(pattern) != before
     assert open_images(str(pattern)).read("000.jpg").size == (30, 20)
+
+
+def test_shards_with_the_same_keys_keep_their_own_pictures(tmp_path: Path) -> None:
+    """WebDataset allows it; the second caption is not learned on the first shard's picture."""
+    pictures = [picture(seed=1), picture(seed=2)]
+    for folder, data in zip("ab", pictures, strict=True):
+        (tmp_path / folder).mkdir()
+        told = {"image": "other.jpg", "conversations": turns("<image>\nQ?", folder)}
+        shard(tmp_path / folder / "s.tar", {
+            "0.jpg": data, "0.txt": folder.encode(), f"only-{folder}.jpg": data,
+            f"only-{folder}.txt": b"x", "told.json": json.dumps(told).encode(), "other.jpg": data,
+        })  # fmt: skip
+    pattern = f"{tmp_path}/{{a,b}}/s.tar"
+    entries = scan_records(Path(pattern))
+    records = [entry for entry in entries if isinstance(entry, Record)]
+    assert len(records) == len(entries) == 6
+    store = open_images(pattern)
+    for record in records:
+        answer, name = record.conversation.turns[1].parts[0], record.images[0]
+        place = {"a": 0, "b": 1}.get(str(answer), "only-b" in name)
+        assert store.read(name).digest == read_image(pictures[place]).digest
+    assert [record.images[0] for record in records[:2]] == ["a/s.tar/0.jpg", "only-a.jpg"]
+    assert store.where("b/s.tar/0.jpg") == f"{tmp_path}/b/s.tar:0.jpg"
+    stamps = [store.stamp(f"{folder}/s.tar/0.jpg") for folder in "ab"]
+    assert None not in stamps and stamps[0] != stamps[1]
+    with pytest.raises(ImageError, match=r"b/s\.tar:only-a\.jpg does not exist"):
+        store.read("b/s.tar/only-a.jpg")
+
+
+def test_samples_of_shards_that_lost_a_part_are_named(tmp_path: Path) -> None:
+    """A caption whose picture has another form is no text to learn; a lone picture is not lost."""
+    shard(tmp_path / "s.tar", {
+        "0.bmp": picture("BMP"), "0.txt": b"a cat .", "1.JPG": picture(), "1.TXT": b"a dog .",
+        "2.jpg": picture(), "3.avif": b"?", "3.json": json.dumps(turns("<image>", "A")).encode(),
+        "4.tiff": b"?", "4.json": json.dumps({"conversations": turns("<image>", "A")}).encode(),
+        "5.npy": b"?", "5.json": json.dumps(turns("Only text?", "Yes.")).encode(),
+        "._2.jpg": b"?", "README.md": b"?", "7.txt": b"words",
+    })  # fmt: skip
+    entries = scan_records(tmp_path / "s.tar")
+    images = {entry.id: entry.images for entry in entries if isinstance(entry, Record)}
+    assert images == {"1": ("1.JPG",), "5": (), "7": ()}
+    flaws = {entry.id: entry.sentence for entry in entries if isinstance(entry, Flaw)}
+    assert flaws.keys() == {"0", "2", "3", "4"}
+    assert "0.bmp is none of .jpg" in flaws["0"]
+    assert flaws["2"] == "2.jpg has no .txt or .json beside it; add one"

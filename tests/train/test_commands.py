@@ -10,8 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from neva.commands.cache import cache
+from neva.commands.check import check, open_encoding
 from neva.commands.finetune import finetune
 from neva.commands.pretrain import pretrain
+from neva.commands.stats import stats
 from neva.commands.training import resolve
 from neva.errors import NevaError
 from neva.model import Checkpoint
@@ -50,6 +52,24 @@ def test_both_stages_one_after_the_other(
     assert again.exit_code == 0 and again.stdout.strip() == str(two / "final")
 
 
+def test_check_and_stats_cut_as_a_run_does(
+    parent: Checkpoint, pictures: Path, tmp_path: Path
+) -> None:
+    """At the model's context, also where --max-length is more."""
+    turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    long = [{**turns[0], "value": "Q" * (parent.context + 1)}, turns[1]]
+    data = tmp_path / "long.json"
+    data.write_text(json.dumps([{"id": "a", "conversations": [*turns, *long]}]))
+    for command in (check, stats):
+        words = ["--data", data, "--model", parent.path, "--json", tmp_path / "told.json"]
+        made = call(command, *words, "--max-length", 10 * parent.context)
+        assert made.exit_code == 0, made.output
+        told = json.loads((tmp_path / "told.json").read_text())
+        longest = told["lengths"]["longest"] if command is check else told["tokens"]
+        assert longest < parent.context
+    assert open_encoding(parent.path, None, 64).max_length == 64
+
+
 def test_options_change_the_recipe_they_start_from() -> None:
     made = resolve("finetune", "llava-v1.5-7b", None, {"learning_rate": 1e-4, "seed": None})
     assert (made.learning_rate, made.batch_size, made.template) == (1e-4, 128, "v1")
@@ -60,6 +80,16 @@ def test_options_change_the_recipe_they_start_from() -> None:
         resolve("pretrain", None, Recipe(stage="finetune"), {})
     with pytest.raises(NevaError, match="batch_size is 0: use at least 1"):
         resolve("pretrain", None, None, {"batch_size": 0})
+
+
+def test_epochs_win_over_the_steps_of_a_recipe() -> None:
+    assert resolve("pretrain", "neva-llama2-7b", None, {}).max_steps == 2170
+    made = resolve("pretrain", "neva-llama2-7b", None, {"epochs": 2.0, "max_steps": None})
+    assert (made.epochs, made.max_steps) == (2.0, None)
+    assert resolve("pretrain", None, made, {"epochs": 2.0}) == made  # the same when it is resumed
+    assert resolve("pretrain", "neva-llama2-7b", None, {"max_steps": 9}).max_steps == 9
+    with pytest.raises(NevaError, match=r"--epochs and --max-steps .*: give one"):
+        resolve("pretrain", None, None, {"epochs": 2.0, "max_steps": 9})
 
 
 def test_help_says_what_the_recipe_says() -> None:

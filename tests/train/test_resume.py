@@ -140,19 +140,26 @@ def test_sigterm_saves_and_stops(whole: tuple[str, float], inputs: Inputs, tmp_p
     assert finish(RECIPE, inputs, out) == whole[0]
 
 
+@pytest.mark.parametrize("complete", [False, True])
 def test_resume_refuses_another_recipe_or_other_data(
-    inputs: Inputs, data: Path, tmp_path: Path
+    complete: bool, inputs: Inputs, data: Path, tmp_path: Path
 ) -> None:
+    """Also where nothing is left to do: what was made is not what is asked for."""
     from neva.train.loop import run
 
     out, checkpoint, pictures = tmp_path / "run", inputs[0], inputs[2]
     short = RECIPE.with_values(max_steps=2)
     run(short, checkpoint, [data], pictures, out)
-    (out / "summary.json").unlink()
+    if not complete:
+        (out / "summary.json").unlink()
     with pytest.raises(NevaError, match=r"learning_rate was 0.01 and is 0.1"):
         run(short.with_values(learning_rate=0.1), checkpoint, [data], pictures, out, resume=True)
     other = tmp_path / "other.json"
     other.write_text(json.dumps(json.loads(data.read_text())[:12]))
     with pytest.raises(NevaError, match="the data is not the one"):
         run(short, checkpoint, [other], pictures, out, resume=True)
+    with pytest.raises(NevaError, match="the checkpoint is not the one"):
+        run(short, out / "final", [data], pictures, out, resume=True)
     assert (out / "final").is_dir()
+    again = run(short.with_values(save_every=5), checkpoint, [data], pictures, out, resume=True)
+    assert again.final == out / "final" and again.steps == 2

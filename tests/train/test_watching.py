@@ -12,12 +12,14 @@ from PIL import Image
 
 from neva.errors import DataError, NevaError
 from neva.model import Checkpoint, read_tensors
+from neva.train.folder import RunFolder
 from neva.train.loop import run
 from neva.train.meter import Meter
 from neva.train.peak import Peak
+from neva.train.probe import add_answers
 from neva.train.recipe import Recipe
 from neva.train.report import write_report
-from neva.train.story import read_story
+from neva.train.story import read_lines, read_story
 from neva.train.summary import Summary, finished
 
 LEARNS = Recipe(
@@ -144,6 +146,20 @@ def test_watching_changes_nothing(
     run(blind, parent.path, [seen], pictures, tmp_path / "run")
     one, two = (read_tensors(Checkpoint.open(p / "final")) for p in (out, tmp_path / "run"))
     assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+
+
+def test_answers_with_any_letters_are_read_back(tmp_path: Path) -> None:
+    """U+2028, U+0085 and the like end a line for Python, and none of JSON."""
+    said = ["one\u2028two", "three\x85four\x0b\x1c"]
+    folder = RunFolder(tmp_path, fresh=False)
+    folder.probe.mkdir()
+    add_answers(folder, 1, said)
+    add_answers(folder, 2, said)
+    with (folder.probe / "answers.jsonl").open("a") as file:
+        file.write('{"step": 3, "ans')
+    assert list(read_lines(folder.probe / "answers.jsonl")) == [
+        {"step": step, "answers": said} for step in (1, 2)
+    ]
 
 
 class Elements(HTMLParser):

@@ -23,7 +23,11 @@ SHOWN = 20
 
 MODEL = typer.Option("--model", help="Checkpoint whose tokenizer and template count the tokens.")
 TEMPLATE = typer.Option("--template", help="With --model: another template (plain for stage 1).")
-LENGTH = typer.Option("--max-length", min=1, help="With --model: longest sample in tokens.")
+LENGTH = typer.Option(
+    "--max-length",
+    min=1,
+    help="With --model: longest sample in tokens; the model's context at most.",
+)
 JSON = typer.Option("--json", help="Write the whole report here.")
 WORKERS = typer.Option("--workers", min=1, help="Threads that decode images and count tokens.")
 
@@ -86,7 +90,7 @@ def open_encoding(model: Path | None, template: str | None, max_length: int) -> 
         checkpoint.tokenizer,
         checkpoint.image_token_id,
         checkpoint.image_tokens,
-        max_length,
+        min(max_length, checkpoint.context),  # as a run cuts
     )
 
 

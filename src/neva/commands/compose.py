@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tokenizers import Tokenizer
 
 from neva.model.kinds import DType, ProjectorKind
 from neva.model.provenance import Aspect
+from neva.prompts import TEMPLATES, Template, stop_ids
+from neva.prompts.encode import fits
 
 VISION = typer.Option("--vision", help="A Hugging Face CLIP: a directory or a hub name.")
 LANGUAGE = typer.Option(
@@ -75,4 +78,32 @@ def compose(
         f"neva pretrain {output} --data FILE.json --images DIR -o RUN",
         err=True,
     )
+    warning = misfit(checkpoint.template, checkpoint.tokenizer, checkpoint.image_token_id)
+    if warning:
+        typer.echo(f"Warning: {warning}", err=True)
     sys.stdout.write(f"{output}\n")
+
+
+def misfit(template: Template, tokenizer: Tokenizer, image_token_id: int) -> str:
+    """What a template loses with this tokenizer, and which templates do not; "" if nothing."""
+    faults: list[str] = []
+    if not stop_ids(template, tokenizer):
+        ends = ", ".join(map(repr, template.stop))
+        faults.append(
+            f"its end {ends} is no token of this LM's, so that answers are ended by neva, which "
+            "reads the text, but not by generate() of transformers and other servers"
+        )
+    if not fits(template, tokenizer, image_token_id):
+        faults.append(
+            "this tokenizer joins its header with an answer's first letters, so that the model is "
+            "asked at another token than it is taught to answer at"
+        )
+    if not faults:
+        return ""
+    better = [
+        name
+        for name, one in TEMPLATES.items()
+        if one.keeps_question and stop_ids(one, tokenizer) and fits(one, tokenizer, image_token_id)
+    ]
+    advice = f"use --template {' or '.join(better)}" if better else "no template does better"
+    return f"template {template.name}: {'; and '.join(faults)}. With this LM {advice}."

@@ -13,7 +13,9 @@ from neva.data.stats import Stats, measure
 
 MODEL = typer.Option("--model", help="Checkpoint whose tokenizer and template count the tokens.")
 TEMPLATE = typer.Option("--template", help="Another template than the checkpoint's.")
-LENGTH = typer.Option("--max-length", min=1, help="Longest sample in tokens; longer are cut.")
+LENGTH = typer.Option(
+    "--max-length", min=1, help="Longest sample in tokens, the context at most; longer are cut."
+)
 PLOT = typer.Option("--plot", help="Write a plot here (PNG; needs the training install).")
 JSON = typer.Option("--json", help="Write the numbers here.")
 

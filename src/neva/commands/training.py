@@ -1,5 +1,6 @@
 """What `neva pretrain` and `neva finetune` share: the recipe in force, the run, the last words."""
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping
@@ -56,6 +57,10 @@ def resolve(
         base = published(name, stage) if name else recorded or DEFAULTS[stage]
         if recorded is not None and recorded.stage != stage:
             raise ValueError(f"this run is a {recorded.stage} run; use `neva {recorded.stage}`")
+        if values.get("epochs") is not None:
+            if values.get("max_steps") is not None:
+                raise ValueError("--epochs and --max-steps both say how long it learns: give one")
+            base = dataclasses.replace(base, max_steps=None)  # a recipe's own steps would win
         return base.with_values(**values)
     except ValueError as error:
         raise NevaError(f"Recipe: {error}.") from error

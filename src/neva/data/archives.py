@@ -1,7 +1,8 @@
 """Files read out of tar and zip archives without unpacking, by name, from any thread."""
 
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,11 +42,11 @@ class Archive:
             return self._read(file, member)
 
     def texts(self, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-        """(name, bytes) of all files with those suffixes, in the archive's order."""
+        """(name, bytes) of all files with those suffixes, in whatever case, in their order."""
         with self.path.open("rb") as file:
             for name in self.index.names:
                 member = self.index.find(name)
-                if name.endswith(suffixes) and member is not None:
+                if name.lower().endswith(suffixes) and member is not None:
                     yield name, self._read(file, member)
 
     def _read(self, file: BinaryIO, member: Member) -> bytes:
@@ -72,3 +73,10 @@ class Archive:
 
     def _damaged(self) -> DataError:
         return DataError(f"{self.path} is damaged; copy or download it again")
+
+
+def labels(archives: Sequence[Archive]) -> tuple[str, ...]:
+    """What tells archives apart in a picture's name: their paths beneath the folder of all."""
+    paths = [archive.path.absolute() for archive in archives]
+    folder = os.path.commonpath([path.parent for path in paths])
+    return tuple(path.relative_to(folder).as_posix() for path in paths)

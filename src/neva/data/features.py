@@ -2,14 +2,18 @@
 
 Shards are safetensors files, complete as soon as they have their name. One is written when it is
 big enough or a minute has passed, so a kill loses a minute's work at most, and several processes
-may fill one cache. A feature is found by the digest of its image; the name,
+may fill one cache. A feature is found by the digest of its image; the name, place,
 size and time of the file are kept too, so that training need not decode an image to find it. The
 cache belongs to a `key` (the tower's weights and the preprocessing) and is never used for another.
+
+Shards were once written with names without a place (`names`), which two folders may share: of these
+only the digests count, so their images are decoded once more and nothing is computed again.
 """
 
 import json
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -202,8 +206,8 @@ class FeatureCache:
             raise DataError(f"{path} is of another vision tower; remove the folder")
         for row, digest in enumerate(json.loads(told["digests"])):
             self._rows[digest] = path, row
-        for name, (digest, size, time_ns) in json.loads(told["names"]).items():
-            self._digests[name, (size, time_ns)] = digest
+        for name, (digest, root, size, time_ns) in json.loads(told.get("places", "{}")).items():
+            self._digests[name, (sys.intern(root), size, time_ns)] = digest
         self._learnt.add(path)
 
 
@@ -238,7 +242,7 @@ class _Shard:
             "key": key,
             "dtype": whole.dtype.name,
             "digests": json.dumps(list(self.digests)),
-            "names": json.dumps(places),
+            "places": json.dumps(places),
         }
         save_file({"features": np.ascontiguousarray(bits)}, path, metadata=told)
 

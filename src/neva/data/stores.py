@@ -13,12 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from neva.data.archive_index import Member
-from neva.data.archives import Archive
+from neva.data.archives import Archive, labels
 from neva.errors import DataError, ImageError
 from neva.images import Limits, RGBImage, read_image
 
-Stamp = tuple[int, int]
-"""(size in bytes, a number that changes with the file): tells a changed picture undecoded."""
+Stamp = tuple[str, int, int]
+"""(where the store lies, size in bytes, a number that changes with the file): tells undecoded a
+picture that has changed, or has the name of one in another place."""
 
 BRACES = re.compile(r"\{([^{}]+)\}")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -54,7 +55,11 @@ class Folder:
             told = (self.path / name).stat()
         except (OSError, ValueError):
             return None
-        return told.st_size, told.st_mtime_ns
+        return self._root, told.st_size, told.st_mtime_ns
+
+    @cached_property
+    def _root(self) -> str:
+        return str(self.path.resolve())
 
     def where(self, name: str) -> str:
         return str(self.path / name)
@@ -62,7 +67,10 @@ class Folder:
 
 @dataclass(frozen=True)
 class Packed:
-    """Pictures in archives, `inside` a folder of theirs; the first archive that has it counts."""
+    """Pictures in archives, `inside` a folder of theirs; the first archive that has it counts.
+
+    Of several archives a name may begin with the one that is meant: `shard-001.tar/0001.jpg`.
+    """
 
     archives: tuple[Archive, ...]
     inside: str = ""
@@ -77,6 +85,16 @@ class Packed:
         }
 
     @cached_property
+    def _labels(self) -> dict[str, int]:
+        """Which archive a name's beginning means; none where there is but one."""
+        names = labels(self.archives) if len(self.archives) > 1 else ()
+        return {label: place for place, label in enumerate(names)}
+
+    @cached_property
+    def _roots(self) -> tuple[str, ...]:
+        return tuple(str(archive.path.resolve()) for archive in self.archives)
+
+    @cached_property
     def times(self) -> tuple[int, ...]:
         """When every archive was changed, in nanoseconds."""
         return tuple(archive.path.stat().st_mtime_ns for archive in self.archives)
@@ -85,8 +103,9 @@ class Packed:
         found = self._find(name)
         if found is None:
             raise ImageError(f"{self.where(name)} does not exist; check the path of the image")
-        archive, member = self.archives[found[0]], found[1]
-        full = f"{archive.path}:{self._key(name)}"
+        place, key, member = found
+        archive = self.archives[place]
+        full = f"{archive.path}:{key}"
         if member.size > limits.bytes:
             raise ImageError(
                 f"{full} has {member.size:,} bytes, more than the {limits.bytes:,} allowed; make "
@@ -102,22 +121,36 @@ class Packed:
         found = self._find(name)
         if found is None:
             return None
-        place, member = found
-        return member.size, self.times[place] ^ member.offset ^ member.check << 20
+        place, _, member = found
+        changes = self.times[place] ^ member.offset ^ member.check << 20
+        return self._roots[place], member.size, changes
 
     def where(self, name: str) -> str:
+        place, key = self._named(name)
+        if place is not None:
+            return f"{self.archives[place].path}:{key}"
         more = f" (or {len(self.archives) - 1} more)" if len(self.archives) > 1 else ""
         return f"{self.archives[0].path}{more}:{self._key(name)}"
 
     def _key(self, name: str) -> str:
         return str(PurePosixPath(self.inside) / name)
 
-    def _find(self, name: str) -> tuple[int, Member] | None:
-        """(which archive, the file in it)."""
-        key = self._key(name)
-        place = self.homes.get(key)
+    def _named(self, name: str) -> tuple[int | None, str]:
+        """(the archive with which a name begins, the rest of the name); (None, name) for most."""
+        path = PurePosixPath(name)
+        for parent in path.parents if self._labels else ():
+            place = self._labels.get(str(parent))
+            if place is not None:
+                return place, str(path.relative_to(parent))
+        return None, name
+
+    def _find(self, name: str) -> tuple[int, str, Member] | None:
+        """(which archive, the file's name in it, where it is)."""
+        place, rest = self._named(name)
+        key = self._key(rest)
+        place = self.homes.get(key) if place is None else place
         member = None if place is None else self.archives[place].index.find(key)
-        return None if place is None or member is None else (place, member)
+        return None if place is None or member is None else (place, key, member)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def read_json(path: Path) -> Any:
 
 def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, JSON value) of every line that is not empty."""
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    # not splitlines(), which also splits at U+2028, a letter inside of JSON's strings
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield number, parse(line, f"{path}, line {number}")
 

@@ -1,12 +1,13 @@
 """The weights of the lowest validation loss, kept while the run goes on and written at its end.
 
-While it goes on they are the float32 masters of what learns, in RUN/checkpoints/best-00000040/. One
-is removed only after a checkpoint to resume from knows a better one, so that a run killed in
-between and resumed finds the one it knows of.
+While it goes on they are the float32 masters of what learns, in RUN/checkpoints/best-00000040/. Of
+these there are at most the newest and the one that the newest checkpoint to resume from knows, so
+that a run that is killed and resumed finds the one it knows of.
 """
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -32,10 +33,20 @@ def keep_best(checkpoints: Path, step: int, masters: Mapping[str, Tensor]) -> No
 
 
 def forget_others(checkpoints: Path, step: int) -> None:
-    """Remove all but the one of `step`."""
+    """Remove all but the one of `step` and the one that a resumed run would ask for."""
+    kept = {_place(checkpoints, known) for known in (step, *_known(checkpoints))}
     for path in checkpoints.glob(f"{_PREFIX}*"):
-        if path != _place(checkpoints, step):
+        if path not in kept:
             shutil.rmtree(path)
+
+
+def _known(checkpoints: Path) -> Iterator[int]:
+    """Best steps of the newest checkpoint to resume from, and of one that is being written."""
+    newest = sorted(checkpoints.glob("step-*"))[-1:]
+    for path in (*newest, *checkpoints.glob(".writing-step-*")):
+        file = path / "state.json"
+        if file.is_file():
+            yield int(json.loads(file.read_text())["tally"].get("best_step", 0))
 
 
 def read_best(checkpoints: Path, step: int) -> dict[str, Tensor] | None:

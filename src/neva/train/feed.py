@@ -3,6 +3,7 @@
 This is where a run meets `neva.data`; which records there are is `neva.train.intake`'s.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,8 +52,7 @@ class Feed:
     intake: Intake
     template: Template
     skipped: int = 0
-    seen: int = 0
-    named: set[str] = field(default_factory=set)
+    """Samples that were skipped so far, on all ranks."""
     bad: set[int] = field(default_factory=set)
     """Records that were skipped, by their places among `records` and, after these, `validation`."""
     fresh: list[Problem] = field(default_factory=list)
@@ -88,6 +88,14 @@ class Feed:
     def flaws(self) -> list[Flaw]:
         """Records that cannot be read."""
         return self.intake.flaws
+
+    def unreadable(self) -> list[Problem]:
+        """The flaws, as what is said of a sample that is skipped: with file and place."""
+        data = self.data
+        return [
+            Problem(flaw.id, f"{data[flaw.dataset]} (number {flaw.line}): {flaw.sentence}")
+            for flaw in self.flaws
+        ]
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -208,8 +216,13 @@ class Feed:
         """Samples in one epoch, data sets counted by their weights."""
         return self.intake.mix.length
 
+    @property
+    def seen(self) -> int:
+        """Samples so far, on all ranks, also before a resumption."""
+        return self._stream.cursor
+
     def next_step(self) -> Step | None:
-        """This rank's share of the next step, or None when the data is over.
+        """This rank's share of the next step, or None when the data is over; all ranks must ask.
 
         No rows if all its samples are broken.
         """
@@ -218,24 +231,32 @@ class Feed:
         batch = next(self._batches, None)
         if batch is None:
             return None
-        self.seen += len(batch.sample_ids) + len(batch.problems)
-        self.skipped += len(batch.problems)
-        if batch.problems:
-            self._judge(batch.problems, empty=not batch.rows)
-        fresh = tuple(p for p in batch.problems if p.sample not in self.named)
-        self.named.update(problem.sample for problem in fresh)
-        self.bad.update(problem.record for problem in batch.problems)
-        return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids, fresh)
+        (problems,) = map(int, self._ranks.total([len(batch.problems)]))
+        self.skipped += problems
+        if problems:
+            self._judge(batch.problems)
+        # By record, not by its id: several may have the same one.
+        fresh = {p.record: p for p in batch.problems if p.record not in self.bad}
+        self.bad.update(fresh)
+        return Step(tuple(map(as_inputs, batch.rows)), batch.sample_ids, tuple(fresh.values()))
 
-    def _judge(self, problems: Sequence[Problem], empty: bool) -> None:
-        share = self.skipped / self.seen
-        judged = empty or self.seen >= ENOUGH_SEEN
-        if judged and share > self.recipe.max_bad_share:
-            raise DataError(
-                f"{self.skipped} of the first {self.seen} samples are broken, more than "
-                f"max_bad_share allows ({self.recipe.max_bad_share:.0%}). The latest is "
-                f"{problems[-1].sample!r}: {problems[-1].sentence.rstrip('.')}. Run `neva check`."
-            )
+    def _judge(self, mine: Sequence[Problem]) -> None:
+        """Stop where too many are broken. On counts of all ranks, so that all of them stop.
+
+        A few broken ones among the first are no share of the whole. Before there are enough to
+        judge by, and in later passes, what is too much for the whole of a pass stops the run.
+        """
+        allowed, estimated = self.recipe.max_bad_share, ENOUGH_SEEN <= self.seen < self.samples
+        whole = self.samples * math.ceil(self.seen / self.samples)
+        if self.skipped <= allowed * (self.seen if estimated else whole):
+            return
+        latest = [(p.sample, p.sentence) for p in mine[-1:]]
+        sample, why = [one for rank in self._ranks.gather(latest) for one in rank][-1]
+        raise DataError(
+            f"{self.skipped} of the first {self.seen} samples are broken (a pass has "
+            f"{self.samples}), more than max_bad_share allows ({allowed:.0%}). The latest is "
+            f"{sample!r}: {why.rstrip('.')}. Run `neva check`."
+        )
 
     def held_out(self) -> Iterator[PackedInputs]:
         """This rank's share of the validation records, in rows, read ahead as they are needed."""
@@ -277,7 +298,6 @@ class Feed:
         return {
             "stream": self._stream.state_dict(),
             "skipped": self.skipped,
-            "seen": self.seen,
             "bad": sorted(self.bad),
         }
 
@@ -291,12 +311,11 @@ class Feed:
             found = np.unpackbits(one.numpy(), count=count)
             self.bad.update(np.flatnonzero(found).tolist())
 
-    def restore(self, state: Mapping[str, Any], count: bool = True) -> None:
-        """The inverse of `state`, before the first step; one rank takes over what was counted."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`, before the first step."""
         self._stream.load_state_dict(state["stream"])
         self.bad.update(state.get("bad", ()))
-        if count:
-            self.skipped, self.seen = int(state["skipped"]), int(state["seen"])
+        self.skipped = int(state["skipped"])
 
     def datasets(self) -> tuple[DatasetUsed, ...]:
         """The data sets as they were used so far, for summaries and provenance."""

@@ -52,7 +52,7 @@ class Intake:
         learned = [record for record, out in zip(usable, held, strict=True) if not out]
         if not learned:
             raise DataError(f"{datasets[0].path}: no record is left to learn from.")
-        return cls(
+        made = cls(
             datasets=datasets,
             stores=stores,
             sha256=tuple(data_sha256(Path(one.path)) for one in datasets),
@@ -60,6 +60,8 @@ class Intake:
             validation=[record for record, out in zip(usable, held, strict=True) if out],
             flaws=flaws,
         )
+        _check_passes(made.mix.length, recipe)
+        return made
 
     @property
     def mix(self) -> Mix:
@@ -92,6 +94,14 @@ def _check_flaws(
             f"{where}: {len(flaws)} of {usable + len(flaws)} records cannot be used. The first is "
             f"{flaws[0].id!r} (number {flaws[0].line}): {flaws[0].sentence.rstrip('.')}. Run "
             "`neva check` for the list."
+        )
+
+
+def _check_passes(samples: int, recipe: Recipe) -> None:
+    if recipe.max_steps is None and round(samples * recipe.epochs) < 1:
+        raise DataError(
+            f"{recipe.epochs:g} passes over {samples} samples are less than one sample: nothing "
+            "would be learned. Use more --epochs, or --max-steps."
         )
 
 

@@ -81,6 +81,11 @@ class LeanAdamW(Optimizer):
         self.steps = torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
+    def begin(self, name: str, full: Tensor) -> None:
+        weight = self.weights[name]
+        cut(full.to(weight.device), weight, self.rests[name])
+
+    @torch.no_grad()
     def step(self, share: float) -> None:
         self.steps += 1
         for name, total in self.sums.total.items():
@@ -109,7 +114,7 @@ class LeanAdamW(Optimizer):
         mean.copy_(round_by_chance(first, 2 * step))
         square.copy_(round_by_chance(second, 2 * step + 1))
 
-    def whole(self) -> Masters:
+    def whole(self, keep: bool = True) -> Masters:
         return Masters(self.weights, self.rests)
 
     def state(self) -> dict[str, Tensor]:

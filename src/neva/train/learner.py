@@ -16,6 +16,7 @@ from neva.model.head import plain_entropy
 from neva.model.keys import PROJECTOR, VISION, disk_name
 from neva.model.load import Part, load_model
 from neva.model.projector import learning_parameters
+from neva.model.stored import stored_tensors
 from neva.train.cpu_attention import use_short_attention
 from neva.train.cpu_limits import packs, piece_tokens
 from neva.train.fused import use_fused_layers
@@ -81,6 +82,7 @@ class Learner:
         self.whole = Whole(self.model, parent.pixels, kernels.entropy if kernels else plain_entropy)
         self._divide()
         self.optimizer = self._optimizer()
+        self._begin_exactly()
         if self.ranks.device == "cpu" and fused and not self.grid.divided:
             self._pack()
 
@@ -150,6 +152,15 @@ class Learner:
         if self.recipe.lean_optimizer:
             return LeanAdamW(learning, self.recipe)
         return MasterAdamW(learning, self.recipe, self.dtype, sharded=self.grid.shards > 1)
+
+    def _begin_exactly(self) -> None:
+        """Masters begin at the parent's own numbers, where the run's dtype has rounded them."""
+        if self.dtype == torch.float32:
+            return
+        for one in stored_tensors(self.parent.path).values():
+            name = disk_name(one.entry.name)
+            if name in self.optimizer.parameters and one.dtype != self.dtype:
+                self.optimizer.begin(name, one[...].float())
 
     def _set_modes(self) -> None:
         """Evaluation mode, so that no dropout of the base models runs; only the adapter's does."""
@@ -228,8 +239,8 @@ class Learner:
         return total, int(counted)
 
     def trained(self) -> Mapping[str, Tensor]:
-        """The float32 masters of what learned, by disk name; every rank must ask."""
-        return self.optimizer.whole()
+        """The float32 masters of what learned, by disk name, on the first rank; all must ask."""
+        return self.optimizer.whole(keep=self.ranks.first)
 
 
 def supervised_tokens(row: PackedInputs) -> int:

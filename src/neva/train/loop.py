@@ -3,6 +3,7 @@
 summary = run(Recipe(batch_size=32), Path("model"), [Path("chat.json")], Path("images"), out)
 """
 
+import math
 import shutil
 import signal
 import time
@@ -68,12 +69,13 @@ def run(
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed + ranks.reader)
     parent = Checkpoint.open(checkpoint)
-    if resume and (made := finished(out)):
-        return made
     feed = Feed.open(recipe, parent, data, images, licences)
-    before = newest(out / "checkpoints") if resume else None
     begun = recorded_recipe(out) if resume and (out / "recipe.json").is_file() else None
     decided = settled(recipe, ranks.device, begun)
+    if resume and (made := finished(out)):
+        claim(out, decided, _inputs(parent, feed))  # what was made is what is asked for now
+        return made
+    before = newest(out / "checkpoints") if resume else None
     job = _open(decided, parent, feed, out, before, ranks, probe)
     if said := advice(recipe, decided, ranks.device):
         job.progress.say(said)
@@ -82,7 +84,7 @@ def run(
             _learn(job, stopper)
             return _finish(job, stopper)
     except NevaError:
-        if job.done == 0:
+        if not job.tally.supervised:  # nothing was learned
             job.folder.discard()
         elif ranks.first:
             write_report(job.folder.path)
@@ -129,6 +131,9 @@ def _open(
     )
     if before:
         _restore(job, before)
+    else:  # later checkpoints know of these lines
+        flaws = feed.unreadable() if ranks.first else []
+        name_skipped(job, flaws)
     return job
 
 
@@ -179,13 +184,17 @@ def validate(job: Run) -> None:
     if not count:
         return
     loss = tally.validation_loss = total / count
-    job.write({"step": job.done, "validation_loss": loss})
+    finite = math.isfinite(loss)
+    job.write({"step": job.done, "validation_loss": loss if finite else None})
     job.progress.say(f"step {job.done}: validation loss {loss:.4f}")
-    if job.recipe.keep_best and job.recipe.validate_every and not loss >= tally.best_loss:
+    if not finite or not (job.recipe.keep_best and job.recipe.validate_every):
+        return
+    if not loss >= tally.best_loss:
         tally.best_loss, tally.best_step = loss, job.done
         masters = job.learner.trained()
         if job.ranks.first and job.done < job.total:
             keep_best(job.folder.checkpoints, job.done, masters)
+            forget_others(job.folder.checkpoints, job.done)
 
 
 def ask_probe(job: Run) -> None:
@@ -207,12 +216,11 @@ def ask_probe(job: Run) -> None:
 def save_state(job: Run) -> None:
     """All that is needed to go on exactly here; each rank gives what it holds."""
     states = job.ranks.gather_bytes(random_state())
-    (skipped,) = job.ranks.total([job.feed.skipped])
     tensors = dict(job.learner.optimizer.state())
     tensors |= {f"random.{rank}": state for rank, state in enumerate(states)}
     values = {
         "tally": vars(job.tally),
-        "feed": {**job.feed.state(), "skipped": int(skipped)},
+        "feed": job.feed.state(),
         "metrics_bytes": job.log.length if job.log else 0,
         "placement": _placement(job),
     }
@@ -229,7 +237,7 @@ def _placement(job: Run) -> list[int]:
 
 def _restore(job: Run, before: Saved) -> None:
     job.learner.optimizer.load(before)
-    job.feed.restore(before.values["feed"], count=job.ranks.first)
+    job.feed.restore(before.values["feed"])
     job.tally = Tally(**before.values["tally"])
     job.done = before.step
     was = before.values.get("placement") or [before.values["world"], 1, 1]
@@ -248,15 +256,15 @@ def _finish(job: Run, stopper: Stopper) -> Summary:
     every = job.recipe.validate_every
     if not stopped and job.recipe.validation_share and not (every and job.done % every == 0):
         validate(job)
-    (skipped,) = job.ranks.total([job.feed.skipped])
     job.feed.share_bad()
     best = None
     if not stopped:
         ask_probe(job)
+        job.learner.optimizer.forget()  # on every rank: room for what comes together
         masters = job.learner.trained()
         if job.ranks.first:
             best = _write(job, masters)
-    summary = _summary(job, stopper, stopped, int(skipped), best)
+    summary = _summary(job, stopper, stopped, best)
     if job.ranks.first:
         draw(job.folder, f"{job.recipe.stage} of {job.learner.parent.path.name}")
         job.folder.write("summary.json", summary.to_json())
@@ -285,7 +293,7 @@ def _write(job: Run, masters: Mapping[str, Tensor]) -> Path | None:
     return folder.best
 
 
-def _summary(job: Run, stopper: Stopper, stopped: bool, skipped: int, best: Path | None) -> Summary:
+def _summary(job: Run, stopper: Stopper, stopped: bool, best: Path | None) -> Summary:
     tally = job.tally
     return Summary(
         final=None if stopped else job.folder.final,
@@ -293,7 +301,7 @@ def _summary(job: Run, stopper: Stopper, stopped: bool, skipped: int, best: Path
         samples=tally.samples,
         tokens=tally.tokens,
         supervised_tokens=tally.supervised,
-        skipped=skipped + len(job.feed.flaws) + job.feed.skipped_held_out,
+        skipped=job.feed.skipped + len(job.feed.flaws) + job.feed.skipped_held_out,
         seconds=tally.seconds,
         waited=tally.waited,
         first_loss=tally.first_loss,

@@ -5,6 +5,7 @@ stands in it twice.
 """
 
 import json
+import math
 import os
 import platform
 import resource
@@ -80,13 +81,15 @@ def plot(lines: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     steps = [line for line in lines if "loss" in line]
-    tried = [line for line in lines if "validation_loss" in line]
+    tried = [line for line in lines if line.get("validation_loss") is not None]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     x = [line["step"] for line in steps]
-    axes.plot(x, [line["loss"] for line in steps], color="#9ecae1", linewidth=0.8, label="loss")
-    axes.plot(x, _smooth([line["loss"] for line in steps]), color="#08519c", label="running mean")
+    # A step that is left out, or whose samples are all broken, has no loss: a gap in the line.
+    losses = [math.nan if line["loss"] is None else line["loss"] for line in steps]
+    axes.plot(x, losses, color="#9ecae1", linewidth=0.8, label="loss")
+    axes.plot(x, _smooth(losses), color="#08519c", label="running mean")
     if tried:
         axes.plot(
             [line["step"] for line in tried],
@@ -104,10 +107,11 @@ def plot(lines: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
 
 
 def _smooth(values: Sequence[float], memory: float = 0.9) -> list[float]:
-    """Exponential running mean, without the pull of its start."""
+    """Exponential running mean, without the pull of its start; NaN values do not count."""
     mean, weight, out = 0.0, 0.0, []
     for value in values:
-        mean = memory * mean + (1 - memory) * value
-        weight = memory * weight + (1 - memory)
-        out.append(mean / weight)
+        if not math.isnan(value):
+            mean = memory * mean + (1 - memory) * value
+            weight = memory * weight + (1 - memory)
+        out.append(mean / weight if weight else math.nan)
     return out

@@ -15,10 +15,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from neva.train.gradients import GradientSums
 from neva.train.recipe import Recipe
-from neva.train.sharding import like, local, whole_tensor
+from neva.train.sharding import like, local, piece_of, whole_tensor
 
 EPSILON = 1e-8
 
@@ -53,8 +54,15 @@ class Optimizer(ABC):
         """Update with `share` of the peak rates, give the model its new weights, drop the sums."""
 
     @abstractmethod
-    def whole(self) -> Mapping[str, Tensor]:
-        """The float32 masters by name, each put together of its pieces; all ranks must ask."""
+    def begin(self, name: str, full: Tensor) -> None:
+        """Set a master, and the model's weight, to the whole float32 tensor `full`."""
+
+    @abstractmethod
+    def whole(self, keep: bool = True) -> Mapping[str, Tensor]:
+        """The float32 masters by name, each put together of its pieces; all ranks must ask.
+
+        What was divided comes to the CPU, and only to a rank that is to `keep` it.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -116,6 +124,13 @@ class MasterAdamW(Optimizer):
         ]
 
     @torch.no_grad()
+    def begin(self, name: str, full: Tensor) -> None:
+        master, parameter = self.masters[name], self.parameters[name]
+        master.copy_(piece_of(full, parameter))
+        if not self.sharded:
+            local(parameter).copy_(master)
+
+    @torch.no_grad()
     def step(self, share: float) -> None:
         for group, peak in zip(self._adam.param_groups, self._peaks, strict=True):
             group["lr"] = peak * share
@@ -134,11 +149,14 @@ class MasterAdamW(Optimizer):
             own = [local(parameter) for parameter in self.parameters.values()]
             torch._foreach_copy_(own, list(self.masters.values()))
 
-    def whole(self) -> dict[str, Tensor]:
-        return {
-            name: whole_tensor(like(master.detach(), self.parameters[name]))
-            for name, master in self.masters.items()
-        }
+    def whole(self, keep: bool = True) -> dict[str, Tensor]:
+        divided = any(isinstance(parameter, DTensor) for parameter in self.parameters.values())
+        found: dict[str, Tensor] = {}
+        for name, master in self.masters.items():  # one of them at a time is whole on a device
+            tensor = whole_tensor(like(master.detach(), self.parameters[name]))
+            if keep:
+                found[name] = tensor.cpu() if divided else tensor
+        return found
 
     def state(self) -> dict[str, Tensor]:
         """`master.NAME`, `mean.NAME`, `square.NAME`, `step.NAME`."""

@@ -26,6 +26,7 @@ from neva.prompts import Encoded, ask, encode, stop_ids
 from neva.train.folder import RunFolder
 from neva.train.learner import Learner
 from neva.train.questions import Question, read_questions
+from neva.train.story import read_lines
 
 if TYPE_CHECKING:
     from neva.train.feed import Feed
@@ -199,7 +200,7 @@ def calm(model: nn.Module) -> Iterator[None]:
 def begin_sheet(folder: RunFolder, probe: Probe, done: int) -> None:
     """Questions and thumbnails in RUN/probe; answers of steps after `done` are forgotten."""
     folder.probe.mkdir(exist_ok=True)
-    kept = [line for line in _lines(folder) if line["step"] <= done]
+    kept = [line for line in read_lines(folder.probe / "answers.jsonl") if line["step"] <= done]
     entries: list[dict[str, Any]] = []
     for number, one in enumerate(probe.asked, 1):
         thumbnails = one.squeezed(number)
@@ -215,8 +216,3 @@ def add_answers(folder: RunFolder, step: int, answers: Sequence[str]) -> None:
     """A line of RUN/probe/answers.jsonl."""
     with (folder.probe / "answers.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"step": step, "answers": list(answers)}, ensure_ascii=False) + "\n")
-
-
-def _lines(folder: RunFolder) -> list[dict[str, Any]]:
-    file = folder.probe / "answers.jsonl"
-    return [json.loads(x) for x in file.read_text("utf-8").splitlines()] if file.is_file() else []

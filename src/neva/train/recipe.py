@@ -6,6 +6,7 @@ cannot drift apart. Published values are in `recipes.py`.
 # ruff: noqa: RUF009  (option() is dataclasses.field with a sentence: it is made anew per field)
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -157,7 +158,7 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
             "use a rate above 0 and below 1, or leave it unset",
         ),
         ("batch_size", r.batch_size >= 1, "use at least 1 sample per step"),
-        ("epochs", r.epochs > 0, "use more than 0 passes over the data"),
+        ("epochs", 0 < r.epochs < math.inf, "use more than 0 passes over the data"),
         ("max_steps", r.max_steps is None or r.max_steps >= 1, "use at least 1 step, or unset"),
         ("warmup_ratio", 0 <= r.warmup_ratio < 1, "use a share from 0 to below 1"),
         ("floor_ratio", 0 <= r.floor_ratio <= 1, "use a share from 0 to 1"),
@@ -169,7 +170,8 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
         (
             "row_tokens",
             r.row_tokens >= r.max_length,
-            f"a row must hold the longest sample: use at least max_length, {r.max_length}",
+            f"a row must hold the longest sample: use at least max_length, {r.max_length} "
+            f"(add --row-tokens {r.max_length}), or a shorter max_length",
         ),
         ("lora", not (r.lora and r.stage == "pretrain"), "the LM is frozen in pretrain; drop it"),
         ("lora_rank", r.lora_rank >= 1, "use a rank of at least 1, like 16"),
@@ -198,6 +200,7 @@ def _rules(r: Recipe) -> list[tuple[str, bool, str]]:
         ("log_every", r.log_every >= 1, "use at least 1"),
         ("spike_factor", r.spike_factor > 1, "use more than 1, like 4"),
         ("max_bad_share", 0 <= r.max_bad_share <= 1, "use a share from 0 to 1"),
+        ("seed", 0 <= r.seed < 2**63, "use a whole number from 0 on, below 2**63"),
         ("threads", r.threads >= 0, "use 0 or a number of threads"),
         ("workers", r.workers >= 0, "use 0 or a number of threads"),
     ]

@@ -90,11 +90,12 @@ def _figures(story: Story) -> Iterator[tuple[str, str]]:
     if story.probes:
         yield "probe answered right", f"{100 * story.probes[-1]['probe']:.0f}%"
     samples, tokens = sum(s["samples"] for s in steps), sum(s["tokens"] for s in steps)
-    spent = sum(s["samples"] / s["samples_per_second"] for s in steps if s["samples_per_second"])
+    timed = [s for s in steps if s["samples_per_second"]]  # a step may have broken samples only
+    spent = sum(s["samples"] / s["samples_per_second"] for s in timed)
     if spent:
         yield "samples/s", f"{samples / spent:,.1f}"
         yield "tokens/s", f"{tokens / spent:,.0f}"
-        waited = sum(s["data_share"] * s["samples"] / s["samples_per_second"] for s in steps)
+        waited = sum(s["data_share"] * s["samples"] / s["samples_per_second"] for s in timed)
         yield "waiting for data", f"{100 * waited / spent:.0f}%"
     if told.get("mfu") is not None:
         yield "MFU", f"{100 * told['mfu']:.1f}%"

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from transformers import LlavaForConditionalGeneration
 
 from neva.errors import NevaError
@@ -177,6 +177,14 @@ def like(piece: Tensor, parameter: Tensor) -> Tensor:
         shape=parameter.shape,
         stride=parameter.stride(),
     )
+
+
+def piece_of(full: Tensor, parameter: Tensor) -> Tensor:
+    """This rank's part of `full`, which every rank has, divided as `parameter` is."""
+    if not isinstance(parameter, DTensor):
+        return full
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return local(distribute_tensor(full, mesh, placements, src_data_rank=None))
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ class Story:
 
     @cached_property
     def validations(self) -> list[Line]:
-        """Validation losses."""
-        return [line for line in self.lines if "validation_loss" in line]
+        """Validation losses; one that was not finite is null in the file, and not here."""
+        return [line for line in self.lines if line.get("validation_loss") is not None]
 
     @cached_property
     def probes(self) -> list[Line]:
@@ -75,9 +75,9 @@ def read_story(path: Path) -> Story:
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a file of JSON lines; none if it is not there."""
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):  # the last one may be half written
-                yield json.loads(line)
+        # Not splitlines: it also splits at U+2028 and others, which JSON leaves as they are.
+        *whole, _ = path.read_text(encoding="utf-8").split("\n")  # the last may be half written
+        yield from map(json.loads, whole)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -57,9 +57,9 @@ class Summary:
         return self.waited / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """For `summary.json`; a loss that never was is null."""
+        """For `summary.json`; a loss that never was, or was not finite, is null."""
         values = asdict(self)
-        values |= {name: None for name in _LOSSES if math.isnan(values[name])}
+        values |= {name: None for name in _LOSSES if not math.isfinite(values[name])}
         values |= {n: str(values[n]) for n in ("final", "best") if values[n] is not None}
         return values
 
