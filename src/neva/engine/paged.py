@@ -26,6 +26,9 @@ _FINISH = {
 }
 
 
+TOO_SMALL = "the engine's memory (KV cache) is too small for this request: shorten it"
+
+
 @dataclass
 class _Live:
     """A request under way; `embeds` must outlive it, since genai may share the memory."""
@@ -33,6 +36,14 @@ class _Live:
     handle: Any
     logprobs: bool
     embeds: NDArray[np.float32] = field(repr=False)
+    stepped: bool = False
+    """A step has come since it was added."""
+    spoken: bool = False
+    """It has had a token."""
+    whole: bool = False
+    """It had one in the last step, so all that it has asked for is computed."""
+    leaving: bool = False
+    """Nobody listens any more."""
 
 
 class PagedModel:
@@ -75,25 +86,48 @@ class PagedModel:
         self._live[request.key] = _Live(handle, request.sampling.logprobs, embeds)
 
     def cancel(self, key: int) -> None:
-        """Stop a request; its memory is free after the next step."""
-        live = self._live.pop(key, None)
-        if live is not None:
-            live.handle.cancel()
+        """Stop a request: at once, or with its next token where its prompt is half computed.
+
+        genai names a block of the KV cache by all that is to stand in it when the first of it is
+        computed, and keeps the block when the request ends. Cancelled in between, it would hand
+        what was never computed to all who send the same beginning later.
+        """
+        live = self._live.get(key)
+        if live is None:
+            return
+        if live.whole or self._untouched(key, live):
+            self._leave(key)
+        else:
+            live.leaving = True
+
+    def _untouched(self, key: int, live: _Live) -> bool:
+        """Nothing of it was computed: prompts are, in the order in which they came."""
+        first = next((k for k, one in self._live.items() if not one.spoken), None)
+        return not live.spoken and (key != first or not live.stepped)
+
+    def _leave(self, key: int) -> None:
+        """Its memory is free after the next step."""
+        self._live.pop(key).handle.cancel()
 
     def step(self) -> Iterator[Tokens | Failed]:
         """One token for every request under way (or a piece of a long prompt)."""
         self._pipeline.step()
         for key, live in list(self._live.items()):
             tokens, scores, finish = _read(live.handle)
+            live.stepped, live.whole = True, bool(tokens)
+            live.spoken |= live.whole
+            news: Tokens | Failed | None = None
             if finish is not None:
                 self._finished(key)
+            elif live.leaving and live.whole:
+                self._leave(key)
             if tokens or finish is not None:
-                yield Tokens(key, tuple(tokens), finish, tuple(scores) if live.logprobs else ())
+                news = Tokens(key, tuple(tokens), finish, tuple(scores) if live.logprobs else ())
             elif live.handle.get_status() == genai.GenerationStatus.IGNORED:
                 del self._live[key]
-                yield Failed(
-                    key, "the engine's memory (KV cache) is too small for this request: shorten it"
-                )
+                news = Failed(key, TOO_SMALL)
+            if news is not None and not live.leaving:
+                yield news
 
     def _finished(self, key: int) -> None:
         """After the first answer every kernel has its own copy of its weights."""

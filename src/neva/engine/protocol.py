@@ -104,7 +104,10 @@ class Stream(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Stop within one step; the stream ends with finish "cancelled". Safe to call late."""
+        """End the stream with finish "cancelled", at once. Safe to call late.
+
+        The engine stops within one step, or with the first token of a prompt half computed.
+        """
         ...
 
 
