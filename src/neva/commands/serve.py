@@ -21,6 +21,7 @@ from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
 from neva.server.address import LOOPBACK_NAMES, bind, check_exposure, in_the_clear
 from neva.server.auth import Keys
+from neva.server.limit_words import NAMES, limits_with
 from neva.server.logs import log_to_stderr
 from neva.server.settings import Limits, Settings
 
@@ -74,6 +75,14 @@ Shared = Annotated[
 ]
 Running = Annotated[int, typer.Option(min=1, help="Answers in the engine at once.")]
 Waiting = Annotated[int, typer.Option(min=0, help="Answers waiting; more get 429.")]
+Bounds = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Another limit of requests, as body_bytes=8MiB or images=4 (repeatable): "
+        f"{', '.join(NAMES)}.",
+    ),
+]
 Folder = Annotated[
     Path | None,
     typer.Option(
@@ -121,6 +130,7 @@ def serve(
     share_images: Shared = False,
     max_running: Running = Limits.running,
     max_waiting: Waiting = Limits.waiting,
+    limit: Bounds = [],  # noqa: B006
     cache_mib: Cache = None,
     image_cache_mib: ImageCache = IMAGE_CACHE_MIB,
     data: Folder = None,
@@ -142,7 +152,7 @@ def serve(
         store=store,
         keep_days=keep_days,
         otlp=otlp,
-        limits=Limits(running=max_running, waiting=max_waiting),
+        limits=limits_with(limit, Limits(running=max_running, waiting=max_waiting)),
     )
     settings = guarded(settings)
     open_it = opener(model, engine, precision, cache_mib, image_cache_mib)
