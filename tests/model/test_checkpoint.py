@@ -1,6 +1,7 @@
 """Opening checkpoints without torch: what is read, and what is refused with which sentence."""
 
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from neva.errors import CheckpointError
 from neva.model import Checkpoint, Provenance, read_tensors, write_tensors
 from neva.model.shapes import expected_shapes
 from neva.model.weights import sha256_file
+from neva.prompts import TEMPLATES, jinja_template
 
 CONFIG: dict[str, Any] = {
     "model_type": "llava",
@@ -115,7 +117,67 @@ def test_a_foreign_checkpoint_says_how_its_template_was_found(tmp_path: Path) ->
     assert Checkpoint.open(folder, template="v0").provenance.template_source == "option"
     (folder / "chat_template.jinja").write_text("{{ '<|im_start|>' }}")
     opened = Checkpoint.open(folder).provenance
-    assert (opened.template, opened.template_source) == ("chatml", "chat template")
+    assert (opened.template, opened.template_source) == ("chatml", "likeness")
+    for name, template in TEMPLATES.items():
+        text = jinja_template(template, Checkpoint.open(folder).tokenizer, "<image>")
+        (folder / "chat_template.jinja").write_text(text)
+        opened = Checkpoint.open(folder).provenance
+        assert opened.template_source == "chat template"
+        assert jinja_template(TEMPLATES[opened.template]) == jinja_template(template), name
+    (folder / "chat_template.jinja").write_text("{{ '[INST] ' + question + ' [/INST]' }}")
+    assert Checkpoint.open(folder).provenance.template == "mistral"
+    with pytest.raises(CheckpointError, match="no template 'nonsense'; choose one of: plain"):
+        Checkpoint.open(folder, template="nonsense")
+
+
+def test_an_option_may_not_gainsay_what_is_recorded(tmp_path: Path) -> None:
+    folder = write(tmp_path / "ours")
+    assert Checkpoint.open(folder, template="v1").template.name == "v1"
+    with pytest.raises(CheckpointError, match=r"neva.json says .* 'v1'; leave out --template v0"):
+        Checkpoint.open(folder, template="v0")
+
+
+def test_the_image_processor_may_be_a_part_of_the_processor(tmp_path: Path) -> None:
+    folder = write(tmp_path / "parts")
+    (folder / "neva.json").unlink()
+    record = {"size": {"shortest_edge": 16}, "crop_size": 16, "do_pad": True}
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": record}))
+    opened = Checkpoint.open(folder)
+    assert (opened.provenance.aspect, opened.pixels.size) == ("pad", 16)
+
+
+def say(**changes: Any) -> Callable[[Path], object]:
+    return lambda folder: (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
+
+
+def index(place: object) -> Callable[[Path], None]:
+    """Weights are where an index says; a copy of them lies outside."""
+
+    def harm(folder: Path) -> None:
+        (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
+        text = json.dumps({"weight_map": {"a": place}})
+        (folder / "model.safetensors.index.json").write_text(text)
+
+    return harm
+
+
+def head(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Change the header of the weights' file."""
+
+    def harm(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        whole = file.read_bytes()
+        (length,) = struct.unpack("<Q", whole[:8])
+        header = json.loads(whole[8 : 8 + length])
+        change(header)
+        text = json.dumps(header).encode()
+        file.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
+
+    return harm
+
+
+BIAS, OTHER = (f"multi_modal_projector.linear_{n}.bias" for n in (1, 2))
 
 
 def lose(name: str) -> Callable[[Path], None]:
@@ -154,6 +216,16 @@ def deepen(folder: Path) -> None:
         (put("neva.json", '{"format": 1, "stage": "cooked"}'), "stage 'cooked'"),
         (put("model.safetensors", "garbage, not weights"), "not a safetensors file"),
         (cut_weights, "cut short"),
+        (say(mm_vision_tower="openai/clip"), "LLaVA's own layout"),
+        (say(vision_config={"model_type": "siglip_vision_model"}), "neva takes CLIP only"),
+        (say(quantization_config={"quant_method": "awq"}), "its weights are quantised"),
+        (index("../outside.safetensors"), "not an index of weights"),
+        (index(5), "not an index of weights"),
+        (head(lambda h: h[BIAS].update(data_offsets=[-4, 12])), "impossible numbers"),
+        (head(lambda h: h[BIAS].update(shape=[9])), "another size than its shape"),
+        (head(lambda h: h[BIAS].update(data_offsets=h[OTHER]["data_offsets"])), "over another"),
+        (head(lambda h: h[BIAS].update(dtype="I16")), "holds I16, no floating numbers"),
+        (head(lambda h: h.update({f"model.{BIAS}": h.pop(OTHER)})), "is there twice"),
         (widen, r"has shape \(16, 8\), but config.json asks for \(24, 8\)"),
         (deepen, "9 tensors that config.json asks for are missing"),
     ],

@@ -1,5 +1,6 @@
 """Composed checkpoints: whole, the same numbers as their parts, and readable by others."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from small import LANGUAGES, VOCABULARY, write_language
+from small import LANGUAGES, VOCABULARY, write_clip, write_language
 from transformers import (
     AutoModelForCausalLM,
     AutoProcessor,
@@ -175,6 +176,44 @@ def test_a_new_row_is_the_mean_of_the_old(clip: Path, tmp_path: Path) -> None:
         rows = read_tensors(checkpoint)[name]
         assert rows.shape[0] == 259
         np.testing.assert_allclose(rows[258], rows[:258].mean(0), atol=1e-6)
+
+
+def test_an_image_token_may_be_the_first(clip: Path, tmp_path: Path) -> None:
+    first = write_language(tmp_path / "first", "mistral")
+    record = json.loads((first / "tokenizer.json").read_text())
+    words = record["model"]["vocab"]
+    lost = next(word for word, number in words.items() if number == 0)
+    del words[lost]
+    record["added_tokens"].append({**record["added_tokens"][0], "id": 0, "content": "<image>"})
+    words["<image>"] = 0
+    (first / "tokenizer.json").write_text(json.dumps(record))
+    checkpoint = compose(clip, first, "mlp2x_gelu", tmp_path / "out", dtype="float32")
+    assert checkpoint.image_token_id == 0
+    rows = read_tensors(checkpoint)[HEAD]
+    np.testing.assert_allclose(rows[0], rows[1:].mean(0), atol=1e-6)
+
+
+def test_a_models_own_python_is_not_run(
+    clip: Path, languages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil, ran = tmp_path / "evil", tmp_path / "ran"
+    evil.mkdir()
+    classes = {"AutoConfig": "conf.EvilConfig", "AutoModelForCausalLM": "conf.EvilConfig"}
+    (evil / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": classes}))
+    (evil / "conf.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\n"))  # whoever would say yes when asked
+    for parts in ((evil, languages["llama"]), (clip, evil)):
+        with pytest.raises(CheckpointError, match="Python of its own, which neva never runs"):
+            compose(*parts, "linear", tmp_path / "out")
+    assert not ran.exists()
+
+
+def test_a_clip_of_pickles_is_told_the_way(languages: dict[str, Path], tmp_path: Path) -> None:
+    old = write_clip(tmp_path / "old")
+    (old / "model.safetensors").unlink()
+    torch.save({}, old / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="use_safetensors=False"):
+        compose(old, languages["llama"], "linear", tmp_path / "out")
 
 
 def test_same_seed_same_weights(clip: Path, languages: dict[str, Path], tmp_path: Path) -> None:

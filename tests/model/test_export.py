@@ -1,22 +1,44 @@
 """`neva compose` and `neva export` as commands: what they write, and what they refuse."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small import LANGUAGES
-from transformers import AutoConfig, AutoTokenizer, LlavaForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
 from neva.cli import load
 from neva.errors import CheckpointError
 from neva.model import Checkpoint, read_tensors
 from neva.model.adapter import LoraShape, add_lora, save_adapter
+from neva.model.keys import BODY, HEAD
 from neva.model.load import load_model
 from neva.model.rewrite import rewrite
+from neva.model.save import save_checkpoint
+from neva.model.weights import write_tensors
+from neva.prompts import TEMPLATES, jinja_template
 
 IDS = torch.tensor([[256, 10, 20, 30]])
+
+
+def resaved(checkpoint: Checkpoint, out: Path) -> Path:
+    """As the transformers of this environment saves it, model and processor."""
+    fresh = LlavaForConditionalGeneration(AutoConfig.from_pretrained(checkpoint.path))
+    fresh.load_state_dict(load_model(checkpoint).state_dict())
+    fresh.save_pretrained(out)
+    AutoProcessor.from_pretrained(checkpoint.path).save_pretrained(out)
+    return out
+
+
+def check_tokenizer(folder: Path) -> None:
+    """transformers 4.57 can read its configuration: a class that it has, tokens by their names."""
+    tokens = json.loads((folder / "tokenizer_config.json").read_text())
+    assert tokens["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert isinstance(tokens.get("extra_special_tokens", {}), dict)
 
 
 def call(*words: object) -> None:
@@ -43,13 +65,8 @@ def test_compose_by_command(
 def test_export_mends_what_transformers_saves(
     family: str, composed: dict[str, Checkpoint], tmp_path: Path
 ) -> None:
-    fresh = LlavaForConditionalGeneration(AutoConfig.from_pretrained(composed[family].path))
-    fresh.load_state_dict(load_model(composed[family]).state_dict())
-    foreign = tmp_path / "foreign"
-    fresh.save_pretrained(foreign)
-    AutoTokenizer.from_pretrained(composed[family].path).save_pretrained(foreign)
-    preprocessor = (composed[family].path / "preprocessor_config.json").read_text()
-    (foreign / "preprocessor_config.json").write_text(preprocessor)
+    foreign = resaved(composed[family], tmp_path / "foreign")
+    assert not (foreign / "preprocessor_config.json").exists()  # it saves processor_config.json
     names = {entry.name for entry in read_tensors(Checkpoint.open(foreign)).entries.values()}
     assert "vision_tower.pre_layrnorm.weight" in names  # the naming that older versions misread
     call("export", foreign, "hf", "-o", tmp_path / "out", "--template", "v0")
@@ -58,8 +75,10 @@ def test_export_mends_what_transformers_saves(
     older = ("rope_theta", "rotary_emb_base", "rotary_pct", "partial_rotary_factor")
     for name in (name for name in older if name in composed[family].config["text_config"]):
         assert mended.config["text_config"][name] == composed[family].config["text_config"][name]
-    tokens = json.loads((mended.path / "tokenizer_config.json").read_text())
-    assert tokens["tokenizer_class"] == "PreTrainedTokenizerFast"
+    check_tokenizer(mended.path)
+    assert mended.pixels == composed[family].pixels
+    chat = (mended.path / "chat_template.jinja").read_text()
+    assert chat == jinja_template(TEMPLATES["v0"], mended.tokenizer)
     before, after = read_tensors(composed[family]), read_tensors(mended)
     assert {e.name for e in after.entries.values()} == {e.name for e in before.entries.values()}
     for name in before:
@@ -78,6 +97,106 @@ def test_export_merges_an_adapter(composed: dict[str, Checkpoint], tmp_path: Pat
         merged = LlavaForConditionalGeneration.from_pretrained(out)(input_ids=IDS).logits
         torch.testing.assert_close(merged, model(input_ids=IDS).logits, rtol=1e-4, atol=1e-5)
     assert checkpoint.sha256 in Checkpoint.open(out).provenance.parents
+    foreign = resaved(checkpoint, tmp_path / "foreign")
+    call("export", foreign, "hf", "-o", tmp_path / "two", "--adapter", tmp_path / "adapter")
+    check_tokenizer(tmp_path / "two")
+    assert read_tensors(Checkpoint.open(tmp_path / "two")).keys() == read_tensors(checkpoint).keys()
+
+
+def test_an_adapter_goes_onto_the_weights_it_was_trained_from(
+    composed: dict[str, Checkpoint], tmp_path: Path
+) -> None:
+    model = load_model(composed["llama"])
+    add_lora(model, LoraShape(rank=2, alpha=4))
+    save_adapter(model, tmp_path / "adapter", composed["llama"].sha256)
+    call(
+        "export",
+        composed["llama"].path,
+        "hf",
+        "-o",
+        tmp_path / "a",
+        "--adapter",
+        tmp_path / "adapter",
+    )
+    for family, sentence in (("mistral", "was trained from weights with"), ("qwen2", "sha256")):
+        words = ("export", composed[family].path, "hf", "-o", tmp_path / family)
+        with pytest.raises(CheckpointError, match=sentence):
+            call(*words, "--adapter", tmp_path / "adapter")
+    (tmp_path / "adapter" / "base.json").unlink()
+    record = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({**record, "r": 3}))
+    with pytest.raises(CheckpointError, match=r"is of another model \(size mismatch"):
+        call(
+            "export",
+            composed["llama"].path,
+            "hf",
+            "-o",
+            tmp_path / "b",
+            "--adapter",
+            tmp_path / "adapter",
+        )
+
+
+@pytest.mark.parametrize(("top", "text"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_head_of_its_own_is_kept_whatever_the_configuration_says(
+    composed: dict[str, Checkpoint], tmp_path: Path, top: bool, text: bool, own: bool
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(composed["mistral"].path, source)
+    config = json.loads((source / "config.json").read_text())
+    config["tie_word_embeddings"], config["text_config"]["tie_word_embeddings"] = top, text
+    (source / "config.json").write_text(json.dumps(config))
+    tensors = dict(read_tensors(composed["mistral"]))
+    if not own:
+        tensors[HEAD] = tensors[f"{BODY}embed_tokens.weight"]
+    write_tensors(source, tensors)
+    out = rewrite(Checkpoint.open(source), tmp_path / "out")
+    said = out.config["tie_word_embeddings"], out.config["text_config"]["tie_word_embeddings"]
+    assert said == (not own, not own)
+    assert (HEAD in read_tensors(out)) == own
+    saved = save_checkpoint(
+        load_model(out), Checkpoint.open(source), tmp_path / "saved", out.provenance
+    )
+    assert (HEAD in read_tensors(saved)) == own
+    assert saved.config["text_config"]["tie_word_embeddings"] is not own
+    if own:
+        np.testing.assert_array_equal(read_tensors(saved)[HEAD], tensors[HEAD])
+
+
+def test_what_is_left_out_is_told(
+    composed: dict[str, Checkpoint], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(composed["llama"].path, source)
+    tensors = dict(read_tensors(composed["llama"]))
+    write_tensors(source, {**tensors, f"{BODY}layers.0.self_attn.q_norm.weight": np.ones(8)})
+    rewrite(Checkpoint.open(source), tmp_path / "out")
+    assert "1 tensors are left out" in caplog.text and "q_norm" in caplog.text
+    caplog.clear()
+    write_tensors(
+        source, {**tensors, "vision_tower.vision_model.embeddings.position_ids": np.arange(5)}
+    )
+    rewrite(Checkpoint.open(source), tmp_path / "again")
+    assert not caplog.text
+
+
+def test_the_same_weights_are_not_their_own_parent(
+    composed: dict[str, Checkpoint], tmp_path: Path
+) -> None:
+    out = rewrite(composed["llama"], tmp_path / "out")
+    assert out.sha256 == composed["llama"].sha256
+    assert out.provenance.parents == composed["llama"].provenance.parents
+
+
+def test_a_model_trained_by_another_template_speaks_it(
+    composed: dict[str, Checkpoint], tmp_path: Path
+) -> None:
+    source = composed["llama"]
+    other = replace(source.provenance, template="chatml", stage="finetuned")
+    saved = save_checkpoint(load_model(source), source, tmp_path / "out", other)
+    chat = (saved.path / "chat_template.jinja").read_text()
+    assert chat == jinja_template(TEMPLATES["chatml"], saved.tokenizer)
 
 
 def test_export_refuses_other_formats(composed: dict[str, Checkpoint], tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from neva.model import Checkpoint
+from neva.model.rewrite import rewrite
 
 VERSIONS = ("4.57.6", "5.5.4", "5.23.0")
 
@@ -44,11 +46,20 @@ json.dump(reports, open(f"{room}/reports.json", "w"))
 """
 
 
+def mended(checkpoint: Checkpoint, folder: Path) -> Path:
+    """What this transformers saves, exported: forms that older ones do not know are mended."""
+    model = LlavaForConditionalGeneration.from_pretrained(checkpoint.path)
+    model.save_pretrained(folder / "resaved")
+    AutoProcessor.from_pretrained(checkpoint.path).save_pretrained(folder / "resaved")
+    return rewrite(Checkpoint.open(folder / "resaved"), folder / "mended").path
+
+
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory, composed: dict[str, Checkpoint]) -> Path:
     """What the reader needs, and the logits of the version that wrote the checkpoints."""
     folder = tmp_path_factory.mktemp("versions")
     places = {family: str(checkpoint.path) for family, checkpoint in composed.items()}
+    places["mended"] = str(mended(composed["llama"], folder))
     (folder / "checkpoints.json").write_text(json.dumps(places))
     (folder / "reader.py").write_text(READER)
     noise = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)

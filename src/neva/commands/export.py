@@ -9,6 +9,7 @@ import typer
 from neva.commands.terms import with_terms
 from neva.errors import CheckpointError
 from neva.model import Checkpoint
+from neva.prompts import TEMPLATES
 
 FORMATS = ("hf",)
 
@@ -17,7 +18,9 @@ FORMAT = typer.Argument(help="hf: a Hugging Face directory that every transforme
 OUT = typer.Option("--output", "-o", help="Where to write; must not exist yet.")
 ADAPTER = typer.Option("--adapter", help="A LoRA adapter, trained from it, to merge in.")
 TEMPLATE = typer.Option(
-    "--template", help="Prompt template of a checkpoint that has no neva.json; the result has one."
+    "--template",
+    help=f"Prompt template of a checkpoint that has no neva.json; the result has one. One of "
+    f"{', '.join(TEMPLATES)}.",
 )
 
 

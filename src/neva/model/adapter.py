@@ -17,13 +17,15 @@ from transformers.pytorch_utils import Conv1D
 
 from neva.errors import CheckpointError
 from neva.model.arrays import as_array, as_tensor
-from neva.model.files import written_aside
+from neva.model.files import write_json, written_aside
 from neva.model.keys import PROJECTOR
+from neva.model.reading import read_json_if_there
 from neva.model.weights import TensorFiles, read_entries, write_tensors
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 PROJECTOR_FILE = "projector.safetensors"
+BASE_FILE = "base.json"
 
 _NAME = "default"  # peft's own name of the only adapter
 _PREFIX = "base_model.model."  # what peft puts before the names of the model it wraps
@@ -72,8 +74,11 @@ def merge_lora(model: LlavaForConditionalGeneration) -> LlavaForConditionalGener
     return model
 
 
-def save_adapter(model: LlavaForConditionalGeneration, out: Path) -> Path:
-    """Write adapter and projector to `out`, all or nothing, in their own dtypes."""
+def save_adapter(model: LlavaForConditionalGeneration, out: Path, base: str | None = None) -> Path:
+    """Write adapter and projector to `out`, all or nothing, in their own dtypes.
+
+    `base` is the sha256 of the checkpoint that it was trained from, which it will ask for.
+    """
     config: LoraConfig | None = getattr(model, "peft_config", {}).get(_NAME)
     if config is None:
         raise CheckpointError(f"{out}: the model has no adapter to save.")
@@ -83,7 +88,22 @@ def save_adapter(model: LlavaForConditionalGeneration, out: Path) -> Path:
         config.save_pretrained(str(folder))
         _save(folder, ADAPTER, {_PREFIX + name: tensor for name, tensor in state.items()})
         _save(folder, PROJECTOR_FILE, {PROJECTOR + name: t for name, t in projector.items()})
+        if base is not None:
+            write_json(folder / BASE_FILE, {"sha256": base})
     return out
+
+
+def check_base(folder: Path, sha256: str) -> None:
+    """CheckpointError if the adapter says that it was trained from other weights than these.
+
+    Many models have layers of the same shapes, and none would notice another's adapter.
+    """
+    base = read_json_if_there(folder / BASE_FILE).get("sha256", sha256)
+    if base != sha256:
+        raise CheckpointError(
+            f"{folder}: the adapter was trained from weights with the sha256 {base}, and these "
+            f"have {sha256}; give the checkpoint that the run began with."
+        )
 
 
 def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
@@ -96,7 +116,10 @@ def load_adapter(model: LlavaForConditionalGeneration, folder: Path) -> None:
     projector = {
         name.removeprefix(PROJECTOR): t for name, t in _load(folder / PROJECTOR_FILE).items()
     }
-    model.model.multi_modal_projector.load_state_dict(projector)
+    try:
+        model.model.multi_modal_projector.load_state_dict(projector)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: its projector is of another model.") from error
 
 
 def start_from(model: LlavaForConditionalGeneration, folder: Path) -> None:
@@ -121,7 +144,13 @@ def start_from(model: LlavaForConditionalGeneration, folder: Path) -> None:
 def _fill(model: LlavaForConditionalGeneration, folder: Path) -> None:
     """The saved adapter's numbers into the one in place, which must have the same layers."""
     state = {name.removeprefix(_PREFIX): t for name, t in _load(folder / ADAPTER).items()}
-    report = set_peft_model_state_dict(model, state, adapter_name=_NAME)
+    try:
+        report = set_peft_model_state_dict(model, state, adapter_name=_NAME)
+    except RuntimeError as error:  # sizes differ: torch lists all of them, the first is enough
+        first = next((line for line in str(error).split("\n") if "size mismatch" in line), "")
+        raise CheckpointError(
+            f"{folder}: the adapter is of another model ({first.strip() or error})."
+        ) from error
     lost = [name for name in report.missing_keys if ".lora_" in name]
     if lost or report.unexpected_keys:
         first = (lost + list(report.unexpected_keys))[0]

@@ -4,7 +4,6 @@
 directory is refused in milliseconds with a sentence, and not deep inside an engine.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +15,13 @@ from tokenizers import Tokenizer
 from neva.errors import CheckpointError
 from neva.images import PixelRecipe
 from neva.model import provenance as origin
-from neva.model.foreign import guess_provenance
+from neva.model.foreign import guess_provenance, image_token_id
 from neva.model.keys import BODY
 from neva.model.provenance import Provenance, read_provenance
+from neva.model.reading import CONFIG, TOKENIZER, image_processor, read_json
 from neva.model.shapes import expected_shapes, text_config, vision_config
 from neva.model.weights import TensorFiles, read_weights, sha256_weights, tensor_entries
 from neva.prompts import TEMPLATES, Template, stop_ids
-
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
-PREPROCESSOR = "preprocessor_config.json"
-PROCESSOR = "processor_config.json"
 
 
 @dataclass(frozen=True)
@@ -44,21 +39,23 @@ class Checkpoint:
     def open(cls, path: Path | str, template: str | None = None) -> "Checkpoint":
         """Read and check a directory; CheckpointError names what is missing or wrong.
 
-        `template` is for a LLaVA checkpoint that has no `neva.json` (`neva.model.foreign`).
+        `template` is for a LLaVA checkpoint that has no `neva.json` (`neva.model.foreign`), and
+        may not gainsay one.
         """
         folder = Path(path)
         if not folder.is_dir():
             raise CheckpointError(f"{folder}: no such directory; give a checkpoint's path.")
-        config = _read_json(folder / CONFIG)
-        if config.get("model_type") != "llava":
-            kind = config.get("model_type", "unknown")
-            raise CheckpointError(
-                f"{folder / CONFIG}: this is a {kind!r} model, not a LLaVA checkpoint; "
-                "join a CLIP and a language model with `neva compose`."
-            )
-        _require_files(folder)
+        config = read_json(folder / CONFIG)
+        _check_kind(folder, config)
+        _require_tokenizer(folder)
+        image_processor(folder)
         if (folder / origin.FILE).is_file():
             provenance = read_provenance(folder / origin.FILE)
+            if template not in (None, provenance.template):
+                raise CheckpointError(
+                    f"{folder}: {origin.FILE} says that it was trained with the template "
+                    f"{provenance.template!r}; leave out --template {template}."
+                )
         else:
             provenance = guess_provenance(folder, config, template)
         _check_weights(folder, config)
@@ -84,7 +81,7 @@ class Checkpoint:
     @property
     def image_token_id(self) -> int:
         """The id whose places are filled with image features."""
-        return int(self.config.get("image_token_index", self.config.get("image_token_id", 32000)))
+        return image_token_id(self.config)
 
     @property
     def image_tokens(self) -> int:
@@ -109,12 +106,17 @@ class Checkpoint:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end an answer: the template's stop where it is one token, and every EOS."""
-        return tuple(sorted({*self._eos_ids(), *stop_ids(self.template, self.tokenizer)}))
+        return tuple(sorted({*self.eos_ids, *stop_ids(self.template, self.tokenizer)}))
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer whatever the template, from all files that say one."""
+        return tuple(sorted(set(self._eos_ids())))
 
     @cached_property
     def pixels(self) -> PixelRecipe:
-        """How images become pixels for this vision tower, from `preprocessor_config.json`."""
-        return PixelRecipe.from_config(_read_json(self.path / PREPROCESSOR))
+        """How images become pixels for this vision tower, as its image processor says."""
+        return PixelRecipe.from_config(image_processor(self.path))
 
     @cached_property
     def sha256(self) -> str:
@@ -125,7 +127,7 @@ class Checkpoint:
         generation = self.path / "generation_config.json"
         sources = [self.config, text_config(self.config)]
         if generation.is_file():
-            sources.append(_read_json(generation))
+            sources.append(read_json(generation))
         for source in sources:
             found = source.get("eos_token_id")
             if isinstance(found, int):
@@ -139,33 +141,43 @@ def read_tensors(checkpoint: Checkpoint) -> TensorFiles:
     return read_weights(checkpoint.path)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
+    """CheckpointError for what is no LLaVA of a CLIP, or is quantised."""
+    place = folder / CONFIG
+    if "mm_vision_tower" in config or "mm_projector_type" in config:
         raise CheckpointError(
-            f"{file.parent}: {file.name} is missing; a checkpoint is a Hugging Face LLaVA "
-            "directory, made by `neva compose`."
-        ) from None
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not JSON ({error}); copy it again.") from error
-    if not isinstance(record, dict):
-        raise CheckpointError(f"{file}: not a JSON object; copy it again.")
-    return record
+            f"{place}: this is LLaVA's own layout, which neva cannot read; take the same model as "
+            "converted for transformers (a name that ends in -hf)."
+        )
+    if config.get("model_type") != "llava":
+        kind = config.get("model_type", "unknown")
+        raise CheckpointError(
+            f"{place}: this is a {kind!r} model, not a LLaVA checkpoint; "
+            "join a CLIP and a language model with `neva compose`."
+        )
+    tower = vision_config(config)["model_type"]
+    if tower != "clip_vision_model":
+        raise CheckpointError(
+            f"{place}: its vision tower is a {tower!r}; neva takes CLIP only (clip_vision_model)."
+        )
+    parts = (config, config.get("text_config") or {}, config.get("vision_config") or {})
+    if any(part.get("quantization_config") for part in parts):
+        raise CheckpointError(
+            f"{place}: its weights are quantised; take the checkpoint that they were made from "
+            "(`--precision int8` and `int4` quantise as they load)."
+        )
 
 
-def _require_files(folder: Path) -> None:
-    for name, remedy in (
-        (TOKENIZER, "save the tokenizer with a current transformers (`use_fast=True`)"),
-        (PREPROCESSOR, f"write the image_processor part of {PROCESSOR} there"),
-    ):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder}: {name} is missing; {remedy}.")
+def _require_tokenizer(folder: Path) -> None:
+    if not (folder / TOKENIZER).is_file():
+        remedy = "save the tokenizer with a current transformers (`use_fast=True`)"
+        raise CheckpointError(f"{folder}: {TOKENIZER} is missing; {remedy}.")
 
 
 def _check_weights(folder: Path, config: Mapping[str, Any]) -> None:
     """Compare headers with the shapes that `config.json` implies; no weight is read."""
-    found = {name: entry.shape for name, entry in tensor_entries(folder).items()}
+    entries = tensor_entries(folder)
+    found = {name: entry.shape for name, entry in entries.items()}
     try:
         expected = expected_shapes(config)
     except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
@@ -185,4 +197,9 @@ def _check_weights(folder: Path, config: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"{folder}: {name} has shape {found[name]}, but {CONFIG} asks for {shape}; "
                 "the two files do not belong together."
+            )
+        if not entries[name].floating:
+            raise CheckpointError(
+                f"{folder}: {name} holds {entries[name].dtype}, no floating numbers: it is "
+                "quantised, and neva takes the weights that it was made from."
             )

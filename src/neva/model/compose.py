@@ -122,7 +122,8 @@ def _with_image_row(language: Language, image_token_id: int) -> dict[str, Tensor
     tensors = dict(language.tensors)
     for name in {language.embedding, HEAD} & tensors.keys():
         rows = tensors[name]
-        mean = rows[:image_token_id].float().mean(0, keepdim=True).to(rows.dtype)
+        others = rows[:image_token_id] if image_token_id else rows[1:]
+        mean = others.float().mean(0, keepdim=True).to(rows.dtype)
         more = mean.expand(max(0, image_token_id + 1 - rows.shape[0]), -1)
         tensors[name] = torch.cat([rows, more]).index_copy(0, torch.tensor([image_token_id]), mean)
     return tensors

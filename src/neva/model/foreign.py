@@ -1,26 +1,31 @@
 """LLaVA checkpoints that others made, which have no `neva.json`: what can be known of them.
 
-The template comes from an explicit option, else from what the checkpoint's own chat template
-contains, else it is LLaVA's "v1"; `template_source` says which. Never from a folder's name.
+The template comes from an explicit option, else from the checkpoint's own chat template: the one
+that we would write there, else what its marks are like; without any it is LLaVA's "v1".
+`template_source` says which. Never from a folder's name.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from neva.errors import CheckpointError
 from neva.model.provenance import Aspect, Provenance, TemplateSource
+from neva.model.reading import CHAT_TEMPLATE, TOKENIZER, image_processor, read_json_if_there
+from neva.prompts import TEMPLATES, jinja_template
 
 DEFAULT_TEMPLATE = "v1"
 
-# What only one template's chat template contains, the most telling first.
+# What a family's chat template contains, the most telling first.
 _MARKS: tuple[tuple[str, str], ...] = (
     ("<|start_header_id|>", "llama_3"),
     ("<|im_start|>", "chatml"),
     ("<extra_id_2>", "nvgpt"),
     ("<extra_id_1>", "nv_dpo"),
-    ("[INST]", "llama_2"),
+    ("<<SYS>>", "llama_2"),
+    ("[INST]", "mistral"),
     ("###", "v0"),
     ("ASSISTANT:", "v1"),
 )
@@ -28,7 +33,7 @@ _MARKS: tuple[tuple[str, str], ...] = (
 
 def guess_provenance(folder: Path, config: Mapping[str, Any], template: str | None) -> Provenance:
     """Provenance of a checkpoint without `neva.json`; `template` is the user's word, if any."""
-    name, source = _template(folder, template)
+    name, source = _template(folder, config, template)
     act = config.get("projector_hidden_act", "gelu")
     return Provenance(
         stage="foreign",
@@ -39,36 +44,58 @@ def guess_provenance(folder: Path, config: Mapping[str, Any], template: str | No
     )
 
 
-def _template(folder: Path, option: str | None) -> tuple[str, TemplateSource]:
+def check_template(name: str) -> None:
+    """CheckpointError for a template that there is not."""
+    if name not in TEMPLATES:
+        known = ", ".join(TEMPLATES)
+        raise CheckpointError(f"There is no template {name!r}; choose one of: {known}.")
+
+
+def image_token_id(config: Mapping[str, Any]) -> int:
+    """The id whose places are filled with image features, as any version names it."""
+    return int(config.get("image_token_index", config.get("image_token_id", 32000)))
+
+
+def _template(
+    folder: Path, config: Mapping[str, Any], option: str | None
+) -> tuple[str, TemplateSource]:
     if option is not None:
+        check_template(option)
         return option, "option"
     text = _chat_template(folder)
+    if text and (ours := _ours(text, folder, config)):
+        return ours, "chat template"
     for mark, name in _MARKS:
         if mark in text:
-            return name, "chat template"
+            return name, "likeness"
     return DEFAULT_TEMPLATE, "default"
+
+
+def _ours(text: str, folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The template whose chat template we would write for this tokenizer exactly so, if any."""
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        token = tokenizer.id_to_token(image_token_id(config))
+    except Exception:  # the Rust library raises bare Exception; who needs the tokenizer will say so
+        return None
+    if token is None:
+        return None
+    for name, template in TEMPLATES.items():
+        if jinja_template(template, tokenizer, token).strip() == text.strip():
+            return name
+    return None
 
 
 def _chat_template(folder: Path) -> str:
     """The chat template's text, from any of the three places where transformers has put it."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    if (folder / CHAT_TEMPLATE).is_file():
+        return (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
     for name in ("chat_template.json", "tokenizer_config.json"):
-        found = _json(folder / name).get("chat_template")
+        found = read_json_if_there(folder / name).get("chat_template")
         if isinstance(found, str):
             return found
     return ""
 
 
 def _aspect(folder: Path) -> Aspect:
-    return "pad" if _json(folder / "preprocessor_config.json").get("do_pad") else "square"
-
-
-def _json(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not JSON ({error}); copy it again.") from error
-    return record if isinstance(record, dict) else {}
+    return "pad" if image_processor(folder).get("do_pad") else "square"

@@ -16,7 +16,7 @@ from transformers.utils import cached_file
 from neva.errors import CheckpointError
 from neva.model.keys import BODY, HEAD
 from neva.model.quiet import quiet_transformers
-from neva.model.source import check_source, part_config
+from neva.model.source import check_source, part_config, why
 
 FAMILIES = ("llama", "nemotron", "mistral", "gpt_neox", "gpt2", "qwen2")
 
@@ -90,12 +90,15 @@ def _locate(source: str | Path) -> dict[str, Any]:
 
 
 def _read(source: str | Path, kind: Any, where: Mapping[str, Any], **options: Any) -> Any:
-    """`from_pretrained` whose many kinds of failure are one CheckpointError."""
+    """`from_pretrained` whose many kinds of failure are one CheckpointError.
+
+    A model's own Python is never run, and nobody is asked whether it may.
+    """
     try:
         with quiet_transformers():
-            return kind.from_pretrained(**where, **options)
+            return kind.from_pretrained(**where, **options, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = why(source, error)
         raise CheckpointError(f"{source}: cannot be read as a language model: {reason}") from error
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from neva.model.adapter import ADAPTER, load_adapter, merge_lora
+from neva.model.adapter import ADAPTER, check_base, load_adapter, merge_lora
 from neva.model.checkpoint import Checkpoint
 from neva.model.load import load_model
 from neva.model.provenance import Provenance
@@ -21,6 +21,7 @@ def merge_adapter(
     The sum is made in float32 and written in the source's dtype. Without `provenance` the source's
     own, with both parents, stage finetuned.
     """
+    check_base(adapter, source.sha256)
     model = load_model(source, dtype=torch.float32)
     load_adapter(model, adapter)
     parents = source.provenance.descent(source.sha256, sha256_file(adapter / ADAPTER))

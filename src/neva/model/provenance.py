@@ -23,7 +23,7 @@ NON_COMMERCIAL = re.compile(
 
 Stage = Literal["composed", "pretrained", "finetuned", "foreign"]
 Aspect = Literal["pad", "square"]
-TemplateSource = Literal["recorded", "option", "chat template", "default"]
+TemplateSource = Literal["recorded", "option", "chat template", "likeness", "default"]
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from transformers import LlavaForConditionalGeneration
 from neva.errors import CheckpointError
 from neva.model.arrays import as_array
 from neva.model.checkpoint import Checkpoint
-from neva.model.config import readable_by_all
-from neva.model.files import carry_files, write_json, written_aside
-from neva.model.keys import disk_name
+from neva.model.files import written_aside
+from neva.model.keys import HEAD, disk_name
 from neva.model.provenance import Provenance
 from neva.model.shapes import expected_shapes, knows_language
+from neva.model.small_files import write_small_files
+from neva.model.tied import is_tied
 from neva.model.weights import SHARD_BYTES, write_tensors
 
 # JSON's name of a dtype -> torch's; what a checkpoint may be written in.
@@ -57,7 +58,9 @@ def save_tensors(
 
     `state` may be lazy: one tensor is in memory at a time.
     """
-    wanted = expected_shapes(source.config) if knows_language(source.config) else state
+    tied = is_tied(source.config, state)
+    wanted = set(expected_shapes(source.config) if knows_language(source.config) else state)
+    wanted = wanted - {HEAD} if tied else wanted | ({HEAD} & state.keys())
     missing = [key for key in wanted if key not in state]
     if missing:
         raise CheckpointError(
@@ -66,8 +69,7 @@ def save_tensors(
         )
     names = [key for key in state if key in wanted]
     with written_aside(out) as folder:
-        carry_files(source.path, folder)
-        write_json(folder / "config.json", readable_by_all(source.config, dtype))
+        write_small_files(source, folder, tied, provenance.template, dtype)
         write_tensors(folder, _Cast(state, names, DTYPES[dtype]), shard_bytes)
         provenance.write(folder)
         Checkpoint.open(folder)  # what is not whole never gets its name

@@ -120,9 +120,15 @@ def expected_shapes(config: Config) -> Shapes:
     family = text.get("model_type", "llama")
     if family in _FAMILIES:
         shapes |= {BODY + name: shape for name, shape in _FAMILIES[family](text).items()}
-        if not (config.get("tie_word_embeddings") or text.get("tie_word_embeddings")):
+        if not says_tied(config):
             shapes[HEAD] = (text["vocab_size"], text["hidden_size"])
     return shapes
+
+
+def says_tied(config: Config) -> bool:
+    """Whether `config.json` says in either place that the head is the word embedding."""
+    text = config.get("text_config") or {}
+    return bool(config.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
 
 
 def knows_language(config: Config) -> bool:

@@ -35,6 +35,21 @@ def check_source(source: str | Path) -> None:
         raise CheckpointError(f"{source}: there is no such file or directory.")
 
 
+def why(source: str | Path, error: Exception) -> str:
+    """Why a part could not be read: one line, with the remedy where it has no safetensors."""
+    reason = str(error).strip().split("\n")[0]
+    if "custom code" in reason:
+        return "it brings Python of its own, which neva never runs"
+    if "safetensors" not in reason:
+        return reason
+    return (
+        "it has no safetensors, and neva reads no pickles; where you trust its makers, make them "
+        f'once: python -c "from transformers import AutoModel as A; A.from_pretrained('
+        f"'{source}', use_safetensors=False).save_pretrained('converted')\", then copy the other "
+        "files there."
+    )
+
+
 def source_sha256(source: str | Path) -> str:
     """sha256 of a part's weights, which have been read already (a hub's are in its cache)."""
     path = Path(source)

@@ -14,7 +14,7 @@ from neva.errors import CheckpointError
 from neva.model.keys import disk_name
 from neva.model.projector import probe_pixels
 from neva.model.quiet import quiet_transformers
-from neva.model.source import check_source, part_config
+from neva.model.source import check_source, part_config, why
 
 KINDS = ("clip", "clip_vision_model")
 
@@ -46,7 +46,7 @@ def read_vision(source: str | Path, dtype: torch.dtype) -> Vision:
     check_source(source)
     try:
         with quiet_transformers():
-            kind = AutoConfig.from_pretrained(source).model_type
+            kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
         if kind not in KINDS:
             raise CheckpointError(
                 f"{source}: a {kind!r} model is not a vision tower that can be composed; give a "
@@ -57,8 +57,9 @@ def read_vision(source: str | Path, dtype: torch.dtype) -> Vision:
                 source, dtype=dtype, output_loading_info=True, use_safetensors=True
             )
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{source}: cannot be read as a CLIP: {reason}") from error
+        raise CheckpointError(
+            f"{source}: cannot be read as a CLIP: {why(source, error)}"
+        ) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise CheckpointError(

@@ -5,6 +5,7 @@ bfloat16 comes and goes as `ml_dtypes.bfloat16`. Never a pickle.
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,15 +52,19 @@ class TensorEntry:
     start: int
     stop: int
 
+    @property
+    def floating(self) -> bool:
+        """Whether its numbers are plain floating ones that neva reads."""
+        return self.dtype in ("F64", "F32", "F16", "BF16")
+
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of a checkpoint, in order; CheckpointError names a missing one."""
     index = folder / INDEX
     if index.is_file():
         try:
-            names = sorted(
-                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            )
+            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            names = sorted({_plain(name) for name in places})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{index}: not an index of weights; copy it again.") from error
         for name in names:
@@ -75,6 +80,13 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     raise CheckpointError(f"{folder}: there is no {SINGLE} and no {INDEX}; {remedy}")
 
 
+def _plain(name: Any) -> str:
+    """The name of a file beside the index; ValueError for a way out of its folder."""
+    if not isinstance(name, str) or name != Path(name).name:
+        raise ValueError(f"{name!r} is not the name of a file beside it")
+    return name
+
+
 def read_entries(file: Path) -> Iterator[TensorEntry]:
     """The header of one safetensors file; no weight is read. CheckpointError for a broken file."""
     try:
@@ -85,17 +97,8 @@ def read_entries(file: Path) -> Iterator[TensorEntry]:
             header = json.loads(stream.read(length))
         first, size = 8 + length, file.stat().st_size
         header.pop("__metadata__", None)
-        entries = [
-            TensorEntry(
-                file=file,
-                name=name,
-                dtype=record["dtype"],
-                shape=tuple(record["shape"]),
-                start=first + record["data_offsets"][0],
-                stop=first + record["data_offsets"][1],
-            )
-            for name, record in header.items()
-        ]
+        entries = [_entry(file, name, record, first) for name, record in header.items()]
+        _check_apart(entries)
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise CheckpointError(
             f"{file}: not a safetensors file ({error}); copy it again."
@@ -105,13 +108,44 @@ def read_entries(file: Path) -> Iterator[TensorEntry]:
     yield from entries
 
 
+def _entry(file: Path, name: str, record: Mapping[str, Any], first: int) -> TensorEntry:
+    """One line of a header, whose data begin at `first`; ValueError where its numbers disagree."""
+    shape, (start, stop) = tuple(record["shape"]), record["data_offsets"]
+    numbers = (*shape, start, stop)
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+        raise ValueError(f"{name} has impossible numbers")
+    kind = _DTYPES.get(record["dtype"])
+    if stop < start or (kind and stop - start != math.prod(shape) * kind.itemsize):
+        raise ValueError(f"{name} has another size than its shape")
+    return TensorEntry(file, name, record["dtype"], shape, first + start, first + stop)
+
+
+def _check_apart(entries: Iterable[TensorEntry]) -> None:
+    """ValueError where two tensors lie in the same bytes, as safetensors forbids."""
+    end = 0
+    for entry in sorted(entries, key=lambda entry: (entry.start, entry.stop)):
+        if entry.start < end:
+            raise ValueError(f"{entry.name} lies over another tensor")
+        end = entry.stop
+
+
 def tensor_entries(folder: Path) -> dict[str, TensorEntry]:
-    """Every tensor of a checkpoint by its disk name (`neva.model.keys`), headers only."""
-    return {
-        disk_name(entry.name): entry
-        for file in weight_files(folder)
-        for entry in read_entries(file)
-    }
+    """Every tensor of a checkpoint by its disk name (`neva.model.keys`), headers only.
+
+    CheckpointError where two have the same: which one is meant cannot be known.
+    """
+    found: dict[str, TensorEntry] = {}
+    for file in weight_files(folder):
+        for entry in read_entries(file):
+            name = disk_name(entry.name)
+            if name in found:
+                first = found[name]
+                raise CheckpointError(
+                    f"{folder}: {name} is there twice, as {first.name} in {first.file.name} and "
+                    f"as {entry.name} in {file.name}; make the checkpoint again."
+                )
+            found[name] = entry
+    return found
 
 
 class TensorFiles(Mapping[str, Array]):

@@ -62,7 +62,7 @@ def _write_adapter(
     from neva.model.adapter import save_adapter
 
     model = _with_masters(learner, masters)
-    save_adapter(model, out)
+    save_adapter(model, out, learner.parent.sha256)
     layers = ((n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer))
     return {disk_name(f"{name}.weight"): layer for name, layer in layers}
 
