@@ -91,7 +91,7 @@ def test_the_same_logits_in_other_versions(version: str, room: Path, tmp_path: P
     python = environment(tmp_path, version)
     subprocess.run([python, room / "reader.py", room], check=True, env=clean())
     reports = json.loads((room / "reports.json").read_text())
-    assert len(reports) == 6 and all(keys == [] for keys in reports.values()), reports
+    assert len(reports) == 7 and all(keys == [] for keys in reports.values()), reports
     expected, found = (load_file(room / f"{name}.safetensors") for name in ("expected", "found"))
     for name, wanted in expected.items():
         torch.testing.assert_close(found[name], wanted, rtol=1e-4, atol=1e-4, msg=name)

@@ -10,10 +10,11 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -65,6 +66,13 @@ def expressions() -> list[str]:
     return [*said, *alerts()]
 
 
+def selectors(expression: str) -> list[tuple[str, str]]:
+    """Each metric of an expression, as often as it is there, and what stands in its braces."""
+    bare = re.sub(r"\bby \([^)]*\)|\[[^]]*\]", "", expression)
+    found = re.findall(r"([a-z_:][\w:]*)(?:\{([^}]*)\})?", bare)
+    return [(name, matchers) for name, matchers in found if name not in FUNCTIONS]
+
+
 def used(expression: str) -> Iterator[tuple[str, set[str]]]:
     """Each metric of an expression and the labels that are asked of it."""
     grouped = {
@@ -72,15 +80,8 @@ def used(expression: str) -> Iterator[tuple[str, set[str]]]:
         for labels in re.findall(r"\bby \(([^)]*)\)", expression)
         for label in labels.split(",")
     }
-    bare = re.sub(r"\bby \([^)]*\)", "", expression)
-    bare = re.sub(r"\[[^]]*\]", "", bare)
-    selected = {
-        name: set(re.findall(r"(\w+)=", labels))
-        for name, labels in re.findall(r"([\w:]+)\{([^}]*)\}", bare)
-    }
-    names = set(re.findall(r"[a-z_:][\w:]*", re.sub(r"\{[^}]*\}", "", bare))) - FUNCTIONS
-    for name in names:
-        yield name, (selected.get(name, set()) | grouped) - SCRAPED
+    for name, matchers in selectors(expression):
+        yield name, (set(re.findall(r"(\w+)=", matchers)) | grouped) - SCRAPED
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +116,37 @@ def test_a_name_that_is_not_given_would_be_found(given: dict[str, set[str]]) -> 
 
 
 def test_variables_ask_for_what_is_there(given: dict[str, set[str]]) -> None:
+    """And for what no other server has: "All" is every value of NeVA's, not every value."""
     variables = {v["name"]: v for v in board()["templating"]["list"]}
     assert variables["datasource"]["query"] == "prometheus"
-    for name in ("model", "instance"):
-        query = variables[name]["query"]["query"]
-        metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", query).groups()  # type: ignore[union-attr]
-        assert label in given[metric] | SCRAPED
+    for name in ("job", "model", "instance"):
+        metric, label = labels_of(variables[name]["query"]["query"])
+        assert metric == "neva_info" and label in given[metric] | SCRAPED
+        assert variables[name]["definition"] == variables[name]["query"]["query"]
+        assert "allValue" not in variables[name], "All would be other people's servers too"
     everything = json.dumps(panels())
     asked = set(re.findall(r"\$\{?(\w+)", everything))
-    assert asked == {"datasource", "model", "instance", "__rate_interval"}
+    assert asked == {"datasource", "job", "model", "instance", "__rate_interval"}
+
+
+def labels_of(query: str) -> tuple[str, str]:
+    """The metric and the label of a variable's query."""
+    found = re.fullmatch(r'label_values\((\w+)(?:\{job=~"\$job"\})?, (\w+)\)', query)
+    assert found is not None, query
+    return found[1], found[2]
+
+
+def test_only_nevas_servers_are_asked_about() -> None:
+    """Half the names are NIM's too, and every process in a Prometheus has `process_*`."""
+    for panel in panels():
+        for target in panel["targets"]:
+            for name, matchers in selectors(target["expr"]):
+                asked = set(matchers.split(","))
+                assert {'job=~"$job"', 'instance=~"$instance"'} <= asked, (panel["title"], name)
+    assert len(alerts()) == 5
+    for expression in alerts():
+        for name, matchers in selectors(expression):
+            assert 'job="neva"' in matchers.split(","), (name, expression)
 
 
 def test_the_board_is_one_that_grafana_takes() -> None:
@@ -213,24 +236,66 @@ def test_promtool_takes_the_alerts() -> None:
 
 
 @prometheus
+@pytest.mark.parametrize("job", ["neva", "nim"])
+def test_alerts_are_of_nevas_job_alone(job: str, tmp_path: Path) -> None:
+    """All that goes wrong here raises each alert for NeVA's servers, and none for others'."""
+    bad = {
+        f'up{{job="{job}",instance="a"}}': "0x40",
+        f'request_failure_total{{job="{job}",instance="a"}}': "0+1x40",
+        f'neva_requests_refused_total{{job="{job}",instance="a"}}': "0+1x40",
+        f'neva_http_responses_total{{job="{job}",instance="a",status="500"}}': "0+1x40",
+    }
+    for upto, values in (("10", "0x40"), ("30", "0+9x40"), ("+Inf", "0+9x40")):
+        slow = f'time_to_first_token_seconds_bucket{{job="{job}",instance="a",le="{upto}"}}'
+        bad[slow] = values
+    names = re.findall(r"- alert: (\w+)", (GRAFANA / "alerts.yml").read_text())
+    silent = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in bad.items()],
+        "alert_rule_test": [{"eval_time": "30m", "alertname": n, "exp_alerts": []} for n in names],
+    }
+    file = tmp_path / "test.yml"  # JSON is YAML
+    file.write_text(json.dumps({"rule_files": [str(GRAFANA / "alerts.yml")], "tests": [silent]}))
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True)
+    raised = set(re.findall(r"alertname: (\w+)", done.stdout + done.stderr))
+    assert raised == (set(names) if job == "neva" else set()), done.stderr
+    assert (done.returncode == 0) == (job == "nim")
+
+
+@prometheus
 def test_a_real_prometheus_evaluates_all_of_it(tmp_path: Path) -> None:
+    """Beside another process of the same `instance`, as a scrape configuration may name a host."""
     with serving(EchoEngine(pause=0.002)) as live, scraping(live.port, tmp_path) as url:
         until = time.monotonic() + 8
         while time.monotonic() < until:
             WEB.post(live.url + CHAT, json=ASKED)
             time.sleep(0.1)
+        assert len(query(url, "process_open_fds")) == 2
+        values = chosen(url)
         empty = []
         for expression in expressions():
-            said = query(url, expression)
+            said = query(url, expression, values)
             if not said and expression not in alerts():
                 empty.append(expression)
+            assert all(one["metric"].get("job", "neva") == "neva" for one in said), expression
         assert empty == []
 
 
-def query(url: str, expression: str) -> list[Any]:
+def chosen(url: str) -> dict[str, str]:
+    """What Grafana puts in place of the variables while they are at "All"."""
+    values = {"__rate_interval": "6s"}
+    for variable in board()["templating"]["list"][1:]:
+        metric, label = labels_of(variable["query"]["query"])
+        answer = httpx.get(f"{url}/api/v1/label/{label}/values", params={"match[]": metric}).json()
+        found = "|".join(value.replace(".", r"\\.") for value in answer["data"])
+        values[variable["name"]] = variable.get("allValue", f"({found})")
+    return values
+
+
+def query(url: str, expression: str, values: Mapping[str, str] = MappingProxyType({})) -> list[Any]:
     """What a Grafana panel would get now."""
-    for name, value in (("$__rate_interval", "6s"), ("$model", ".*"), ("$instance", ".*")):
-        expression = expression.replace(name, value)
+    for name, value in values.items():
+        expression = expression.replace(f"${name}", value)
     answer = httpx.get(f"{url}/api/v1/query", params={"query": expression}).json()
     assert answer["status"] == "success", (expression, answer)
     found: list[Any] = answer["data"]["result"]
@@ -238,22 +303,26 @@ def query(url: str, expression: str) -> list[Any]:
 
 
 class scraping:
-    """A Prometheus that scrapes a port every second."""
+    """A Prometheus that scrapes a port every second, and itself."""
 
     def __init__(self, port: int, folder: Path) -> None:
         config = folder / "prometheus.yml"
+        self.url = f"http://127.0.0.1:{port + 1 if port < 65000 else port - 1}"
+        own = self.url.removeprefix("http://")
         config.write_text(
             "global: {scrape_interval: 1s}\n"
             f"rule_files: ['{GRAFANA / 'alerts.yml'}']\n"
-            "scrape_configs: [{job_name: neva, metrics_path: /v1/metrics, "
-            f"static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n"
+            "scrape_configs:\n"
+            "- {job_name: neva, metrics_path: /v1/metrics, "
+            f"static_configs: [{{targets: ['127.0.0.1:{port}'], labels: {{instance: host}}}}]}}\n"
+            "- {job_name: prometheus, "
+            f"static_configs: [{{targets: ['{own}'], labels: {{instance: host}}}}]}}\n"
         )
-        self.url = f"http://127.0.0.1:{port + 1 if port < 65000 else port - 1}"
         self.command = [
             "prometheus",
             f"--config.file={config}",
             f"--storage.tsdb.path={folder / 'tsdb'}",
-            f"--web.listen-address={self.url.removeprefix('http://')}",
+            f"--web.listen-address={own}",
         ]
 
     def __enter__(self) -> str:

@@ -13,10 +13,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from neva.cachedir import home, writable
 from neva.commands.terms import with_terms
 from neva.engine import IMAGE_CACHE_MIB, check_engine, open_engine
 from neva.engine.precision import SERVED
 from neva.engine.protocol import Engine
+from neva.errors import NevaError
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
 from neva.server.address import LOOPBACK_NAMES, bind, check_exposure, in_the_clear
@@ -240,9 +242,18 @@ def begun(open_it: Callable[[], Engine]) -> Callable[[], Engine]:
 
 
 def data_folder() -> Path:
-    """`$XDG_DATA_HOME/neva`, or `~/.local/share/neva`."""
+    """`$XDG_DATA_HOME/neva`, or `~/.local/share/neva`.
+
+    NevaError if it cannot be written: a container's user may have no home.
+    """
     root = os.environ.get("XDG_DATA_HOME")
-    return (Path(root) if root else Path.home() / ".local" / "share") / "neva"
+    folder = (Path(root) if root else home() / ".local" / "share") / "neva"
+    if not writable(folder):
+        raise NevaError(
+            f"{folder} cannot be written: name a folder for responses, files and assets by --data "
+            "FOLDER or by XDG_DATA_HOME"
+        )
+    return folder
 
 
 def read_keys() -> Keys:
