@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -99,3 +100,41 @@ def test_an_over_long_question_is_one_sentence(
     assert shown.out == ""
     assert "tokens" in shown.err
     assert shown.err.count("\n") == 1
+
+
+def shell(words: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """`sh -c WORDS` with these as $1, $2 ...; $0 is neva."""
+    neva = Path(sys.executable).with_name("neva")
+    command = ["sh", "-c", words, str(neva), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_questions_from_a_pipe_that_fail_end_with_1(checkpoint: Path, picture: Path) -> None:
+    ask = 'echo what? | "$0" chat "$1" --model "$2" --max-tokens '
+    failed = shell(ask + "100000", picture, checkpoint)
+    assert failed.returncode == 1 and "lower max_tokens" in failed.stderr
+    assert shell(ask + "3", picture, checkpoint).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ('"$0" chat "$1" what --model "$2" >&-', "stdout is closed"),
+        ('"$0" chat "$1" --model "$2" <&-', "stdin is closed"),
+        ('"$0" chat - what --model "$2" <&-', "stdin is closed"),
+        ('"$0" chat "$1" "$(printf "caf\\351")" --model "$2"', "the question is not UTF-8"),
+        ('"$0" chat "$1" a --system "$(printf "\\351")" --model "$2"', "system text is not UTF-8"),
+    ],
+)
+def test_what_a_shell_can_do_wrong_is_one_sentence(
+    checkpoint: Path, picture: Path, words: str, says: str
+) -> None:
+    made = shell(words, picture, checkpoint)
+    assert made.returncode == 1
+    assert says in made.stderr and made.stderr.count("\n") == 1
+    assert "fault of ours" not in made.stderr
+
+
+def test_a_closed_stdin_is_no_matter_where_nothing_is_read(checkpoint: Path, picture: Path) -> None:
+    words = '"$0" chat "$1" what --model "$2" --max-tokens 3 <&-'
+    assert shell(words, picture, checkpoint).returncode == 0

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from threading import Event, Thread
 
@@ -131,3 +131,25 @@ def test_a_slip_of_the_command_is_said(talk: Talk) -> None:
     assert "/image needs a path" in heard(talk)
     assert "/reset" in heard(talk)
     assert talk.ended
+
+
+def test_a_pipe_is_told_by_its_end_that_a_question_failed(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lines, well in (("first\nsecond\n", True), ("first\nfail\nsecond\n", False)):
+        monkeypatch.setattr(sys, "stdin", StringIO(lines))
+        assert talk.run(None) is well
+    assert isinstance(talk.engine, Slow)
+    assert said(talk.engine)[-1][-3:] == ("first", "one two", "second"), "the others are answered"
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_line_that_is_not_utf8_is_called_so(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    lines = BytesIO("a café?\n".encode("latin-1") + "a café!\n".encode())
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(lines, "utf-8", errors))
+    assert not talk.run(None)
+    assert heard(talk) == "the line is not UTF-8: save or send it as UTF-8.\n"
+    assert isinstance(talk.engine, Slow)
+    assert said(talk.engine) == [("a café!",)]

@@ -106,6 +106,23 @@ def test_the_parts_give_the_trained_model(made: Made, cache: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "sizes.json"])
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_lost_a_file_or_half_of_one_is_put_together_anew(
+    made: Made, name: str, cut: bool
+) -> None:
+    path = default_checkpoint(made.weights, made.base)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    (path / "openvino").mkdir()
+    if cut:
+        (path / name).write_bytes(before[name][: len(before[name]) // 2])
+    else:
+        (path / name).unlink()
+    assert default_checkpoint(made.weights, made.base) == path
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_the_assembled_model_answers(made: Made) -> None:
     engine = open_engine(default_checkpoint(made.weights, made.base))
     assert engine.info.name == "neva-nano"

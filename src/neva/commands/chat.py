@@ -13,10 +13,11 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neva.commands.talk import Talk, put
+from neva.commands.talk import Talk, put, utf8
 from neva.commands.terms import with_terms
 from neva.engine import open_engine
 from neva.engine.protocol import Chunk, Engine, Request, Sampling
+from neva.errors import NevaError
 from neva.images import RGBImage, read_image
 from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
@@ -45,6 +46,9 @@ def chat(
         raise typer.BadParameter("--json needs a question")
     if image == "-" and question is None:
         raise typer.BadParameter("a picture from stdin needs a question on the command line")
+    check_open(reads=question is None or image == "-")
+    for text, what in ((question, "the question"), (system, "the system text")):
+        utf8(text or "", what)
     picture = None if image is None else look(image)
     console = Console(stderr=True, highlight=False)
     start = time.perf_counter()
@@ -55,13 +59,22 @@ def chat(
         most = max_tokens or min(Sampling.max_tokens, max(1, opened.info.context // 2))
         sampling = Sampling(temperature, top_p, most, seed)
         if question is None or picture is None:
-            Talk(opened, sampling, system, console).run(picture)
+            if not Talk(opened, sampling, system, console).run(picture):
+                raise typer.Exit(1)
             return
         request = Request(ask(question, system=system), (picture,), sampling)
         if json:
             typer.echo(jsonlib.dumps(answer_json(opened, request, start), ensure_ascii=False))
         else:
             finish(answer(opened, request))
+
+
+def check_open(reads: bool) -> None:
+    """NevaError where a shell has closed (`>&-`) what is needed; Python has None in its place."""
+    if sys.stdout is None:
+        raise NevaError("stdout is closed, and the answer goes there: leave out >&-")
+    if reads and sys.stdin is None:
+        raise NevaError("stdin is closed, and the questions or the picture come from there")
 
 
 def look(name: str) -> RGBImage:

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import typer
 
+from neva.commands.numbers import no_nan
 from neva.errors import NevaError
 from neva.server.auth import NAME, Key, Keys, hashed, new_key
+
+MOST = 10**9
+TEN_YEARS = 87_600.0  # hours
 
 
 class Action(StrEnum):
@@ -32,11 +36,15 @@ def key(
     action: Action = typer.Argument(help="new, list, rotate or remove."),
     name: str = typer.Argument("", help="Whose key: letters, digits and . @ - _"),
     file: Path = typer.Option(help="The key file, as given to `neva serve --api-key-file`."),
-    running: int | None = typer.Option(None, min=1, help="Most requests at once."),
-    per_minute: int | None = typer.Option(None, min=1, help="Most requests a minute."),
+    running: int | None = typer.Option(None, min=1, max=MOST, help="Most requests at once."),
+    per_minute: int | None = typer.Option(None, min=1, max=MOST, help="Most requests a minute."),
     only: Scope | None = typer.Option(None, help="What the key is for; everything if left out."),
     grace: float = typer.Option(
-        0.0, min=0, help="rotate: hours for which the old key still works."
+        0.0,
+        min=0,
+        max=TEN_YEARS,
+        callback=no_nan,
+        help="rotate: hours for which the old key still works.",
     ),
 ) -> None:
     """The key itself is printed once, on stdout; the file holds its hash only."""
@@ -77,7 +85,16 @@ def rotated(file: Path, keys: tuple[Key, ...], name: str, grace: float) -> str:
 
 
 def write(file: Path, keys: tuple[Key, ...]) -> None:
-    """Write the file anew, readable by its owner only, in one step."""
+    """Write the file anew, readable by its owner only, in one step.
+
+    NevaError for what could not be read again: one such line would lock everybody out.
+    """
+    wrong = next((known for known in keys if Key.parse(known.line) != known), None)
+    if wrong is not None:
+        raise NevaError(
+            f"{wrong.name}'s line would not be readable, nothing was changed: "
+            f"{wrong.line.replace(wrong.digest, '...')}"
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

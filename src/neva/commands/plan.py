@@ -8,25 +8,38 @@ from typing import Annotated, Any
 
 import typer
 
+from neva.commands.numbers import no_nan
 from neva.errors import NevaError
 from neva.train.plan import GIB, Placement, placements, trainable, work
 from neva.train.plan_cpu import cpu_placements
 from neva.train.recipe import Recipe
 from neva.train.recipes import COURSES, Course
 
+LEAST, MOST = 0.001, 1_000_000  # bounds beyond all hardware, within which no figure overflows
 RECIPE = typer.Argument(help="A recipe's name; none lists them.")
-GPUS = typer.Option("--gpus", help="Number of devices.", min=1)
+GPUS = typer.Option("--gpus", help="Number of devices.", min=1, max=MOST)
 CPU = typer.Option("--cpu", help="One process on a CPU instead of GPUs.")
 MEMORY = typer.Option(
-    "--memory", help="GiB of one device; unset: 80, or with --cpu what this machine has."
+    "--memory",
+    help="GiB of one device; unset: 80, or with --cpu what this machine has.",
+    min=LEAST,
+    max=MOST,
+    callback=no_nan,
 )
 TFLOPS = typer.Option(
     "--tflops",
     help="Peak bfloat16 TFLOP/s of one device; unset: 989 (H100), or with --cpu 1 (measured: two "
     "cores of an EPYC with AVX512 bf16).",
+    min=LEAST,
+    max=MOST,
+    callback=no_nan,
 )
-MFU = typer.Option("--mfu", help="Share of the peak that training reaches.")
-SAMPLES = typer.Option("--samples", help="Records per epoch; unset: the published data's.")
+MFU = typer.Option(
+    "--mfu", help="Share of the peak that training reaches.", min=LEAST, max=1, callback=no_nan
+)
+SAMPLES = typer.Option(
+    "--samples", help="Records per epoch; unset: the published data's.", min=1, max=10**12
+)
 LORA = typer.Option("--lora", help="Stage 2 with an adapter instead of the whole LM.")
 QLORA = typer.Option("--qlora", help="Stage 2 with an adapter over an LM in 4 bits.")
 JSON = typer.Option("--json", help="One JSON object on stdout.")

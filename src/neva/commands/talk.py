@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from queue import SimpleQueue
 from unicodedata import category
@@ -29,6 +30,16 @@ def put(text: str) -> None:
     sys.stdout.flush()
 
 
+def utf8(text: str, what: str) -> str:
+    """The text; NevaError if there are bytes in it that are no UTF-8.
+
+    Python takes them for halves of surrogate pairs, and a file's name may well have some.
+    """
+    if any("\udc80" <= c <= "\udcff" for c in text):
+        raise NevaError(f"{what} is not UTF-8: save or send it as UTF-8.")
+    return text
+
+
 class Talk:
     """The state of a conversation: finished turns, their pictures, and pictures to come."""
 
@@ -43,6 +54,7 @@ class Talk:
         self.images: tuple[RGBImage, ...] = ()
         self.waiting: tuple[RGBImage, ...] = ()
         self.ended = False
+        self.failed = False
         self.commands: dict[str, Callable[[str], None]] = {
             "/image": self.show,
             "/reset": self.reset,
@@ -50,10 +62,15 @@ class Talk:
             "/quit": self.quit,
         }
 
-    def run(self, picture: RGBImage | None) -> None:
-        """Read lines until the end of input; a question that fails leaves the rest as it was."""
+    def run(self, picture: RGBImage | None) -> bool:
+        """Read lines until the end of input; a question that fails leaves the rest as it was.
+
+        Whether all went well; on a terminal whoever saw a failure could mend it, so always.
+        """
         if picture is not None:
             self.waiting = (picture,)
+        if isinstance(sys.stdin, TextIOWrapper):  # one odd line must not end the others
+            sys.stdin.reconfigure(errors="surrogateescape")
         if sys.stdin.isatty():
             with suppress(ImportError):
                 import readline  # noqa: F401  (gives `input` a history and editing)
@@ -64,9 +81,10 @@ class Talk:
                 if line:
                     self.take(line)
             except EOFError:
-                return
+                break
             except KeyboardInterrupt:
                 self.console.print("\n(Ctrl-D to leave)")
+        return sys.stdin.isatty() or not self.failed
 
     def take(self, line: str) -> None:
         """A command or a question; what the user can mend is said in one sentence."""
@@ -79,10 +97,12 @@ class Talk:
             else:
                 self.question(line)
         except NevaError as error:
+            self.failed = True
             self.console.print(str(error), style="red", markup=False)
 
     def question(self, text: str) -> None:
         """Ask, with the pictures that wait, and remember both question and answer."""
+        utf8(text, "the line")
         slots: list[Part] = [
             ImageSlot(len(self.images) + index) for index in range(len(self.waiting))
         ]

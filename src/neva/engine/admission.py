@@ -11,7 +11,7 @@ from neva.engine.protocol import EngineInfo, Request, Sampling
 from neva.engine.vocabulary import spellings
 from neva.errors import NevaError, PromptError
 from neva.model.checkpoint import Checkpoint
-from neva.prompts import Conversation, Encoded, ask, encode
+from neva.prompts import Conversation, Encoded, ask, encode, stop_ids
 from neva.prompts.encode import valid
 
 LETTERS = 12
@@ -41,6 +41,11 @@ class Admission:
         return frozenset(token for token in self._checkpoint.stop_ids if token >= 0)
 
     @cached_property
+    def _end_ids(self) -> frozenset[int]:
+        """Those of them that the template's end ends with."""
+        return frozenset(stop_ids(self._checkpoint.template, self._checkpoint.tokenizer))
+
+    @cached_property
     def spelled(self) -> tuple[bytes, ...] | None:
         """Every token's bytes; None for a tokenizer whose tokens are no bytes."""
         return spellings(self._checkpoint.tokenizer)
@@ -68,9 +73,10 @@ class Admission:
 
     def text(self, sampling: Sampling) -> AnswerText:
         """A reader for the answer's tokens, with the template's and the request's stop strings."""
-        template = self._checkpoint.template
+        template, tokenizer = self._checkpoint.template, self._checkpoint.tokenizer
         stops = (*template.stop, *sampling.stop)
-        return AnswerText(self._checkpoint.tokenizer, stops, strip=bool(template.lead))
+        lead = bool(template.lead)
+        return AnswerText(tokenizer, stops, lead, template.end, self._end_ids)
 
     def _encode(self, conversation: Conversation) -> Encoded:
         checkpoint = self._checkpoint

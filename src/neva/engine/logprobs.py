@@ -1,7 +1,8 @@
 """Log probabilities of an answer's tokens, in step with the text that is shown of it.
 
 Text may be held back (half a character, a possible stop string), and then its tokens are, too; the
-tokens of a stop string are never given, as its text is not.
+tokens of a stop string are never given, as its text is not. A token that is shown in part (a stop
+string begins within it) is given whole, so its text may be longer than what is shown.
 """
 
 from collections import deque

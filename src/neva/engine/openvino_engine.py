@@ -280,7 +280,8 @@ class OpenVinoEngine:
             if message.finish is None:
                 answer.worker.send(Cancel(message.key))
         elif message.finish is not None:
-            self._end(message.key, message.finish, text=shown + answer.text.flush())
+            rest = answer.text.flush(message.tokens[-1] if message.tokens else None)
+            self._end(message.key, message.finish, text=shown + rest)
         elif shown:
             answer.stream.push(
                 Chunk(shown, logprobs=answer.tape.take(shown) if answer.tape else ())

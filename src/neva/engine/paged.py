@@ -157,7 +157,7 @@ def _config(sampling: Sampling, stop_ids: frozenset[int]) -> Any:
     config.logprobs = int(sampling.logprobs)
     if sampling.grammar is not None:
         config.structured_output_config = genai.StructuredOutputConfig(grammar=sampling.grammar)
-    config.do_sample = sampling.temperature > 0
+    config.do_sample = not sampling.greedy
     if config.do_sample:
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p

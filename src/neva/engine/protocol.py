@@ -11,16 +11,22 @@ from neva.images.image import RGBImage
 from neva.prompts.conversation import Conversation
 
 Finish = Literal["stop", "length", "cancelled", "error"]
+GREEDY = 1e-5
+"""Temperatures below leave float32's range, and engines then fail or choose at random. Already at
+it a token whose logit is .001 less than the best is e**-100 times as likely: nothing is lost."""
+ALONE = 1e-6
+"""A smaller top_p leaves one token, since the likeliest of a million has that much; float32 has no
+1e-46, and engines refuse its 0."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are chosen. The defaults are NVIDIA's for neva-22b.
 
-    temperature 0 is greedy. `seed` fixes the text whatever else is running. `stop` strings end the
-    answer and are not part of it. `logprobs` asks for each token's log probability, `top_logprobs`
-    for those of so many likeliest tokens too. `grammar` (EBNF with a rule `root`, see grammar.py)
-    confines the answer's text.
+    temperature 0 is greedy, and so are any below GREEDY and a top_p below ALONE. `seed` fixes the
+    text whatever else is running. `stop` strings end the answer and are not part of it. `logprobs`
+    asks for each token's log probability, `top_logprobs` for those of so many likeliest tokens too.
+    `grammar` (EBNF with a rule `root`, see grammar.py) confines the answer's text.
     """
 
     temperature: float = 0.2
@@ -31,6 +37,11 @@ class Sampling:
     logprobs: bool = False
     top_logprobs: int = 0
     grammar: str | None = None
+
+    @property
+    def greedy(self) -> bool:
+        """Always the likeliest token."""
+        return self.temperature < GREEDY or self.top_p < ALONE
 
 
 @dataclass(frozen=True)

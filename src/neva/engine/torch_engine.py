@@ -161,7 +161,7 @@ class TorchEngine:
         token = choose(logits, sampling, answer.generator)
         answer.tokens, answer.last = answer.tokens + 1, token
         if token in self._stop_ids:
-            answer.end("stop", answer.text.flush())
+            answer.end("stop", answer.text.flush(token))
             return
         if answer.tape:
             answer.tape.feed([scored(logits, token, sampling.top_logprobs)])

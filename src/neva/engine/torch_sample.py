@@ -12,7 +12,7 @@ from neva.engine.protocol import Sampling
 
 def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
     """One id from logits (V,). `generator` is the request's own, on the CPU."""
-    if sampling.temperature == 0:
+    if sampling.greedy:
         return int(logits.argmax())
     scaled = logits.float().cpu() / sampling.temperature
     probabilities, ids = torch.softmax(scaled, dim=-1).sort(descending=True, stable=True)

@@ -39,6 +39,7 @@ def main(descriptor: int) -> None:
     """Serve requests until the socket ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent handles these, and answers may
         signal.signal(number, signal.SIG_IGN)  # still have to be finished
+    os.environ.setdefault("HOME", "/")  # OpenVINO cannot be imported where there is none
     wire = Connection(descriptor)
     import openvino_genai  # noqa: F401  slow: do it while the parent still prepares the setup
 

@@ -6,6 +6,7 @@ in float64, so that every machine's rounding to bfloat16 gives the same bits.
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ from neva.model.weights import TensorFiles, read_entries, read_weights, write_te
 from neva.nano.base import BaseModel, check_base, find_base
 from neva.nano.manifest import SMALL, TENSORS, WEIGHTS, Manifest, check_parts, read_manifest
 from neva.nano.narrow import Widened
+from neva.sealing import put_in_place, seal, whole
 
 Array = NDArray[Any]
 EXTRA_ROWS = "extra_rows"  # embedding rows behind the base vocabulary, (rows, D)
 
 
 def default_checkpoint(weights: Path = WEIGHTS, base: Path | None = None) -> Path:
-    """The default model as a Hugging Face LLaVA directory, made at the first call (some seconds).
+    """The default model as a Hugging Face LLaVA directory, made at the first call (some seconds),
+    and anew where a file of it is missing or cut short.
 
     `base` is the base LM's GGUF file, that of the installed package if None.
     CheckpointError if the base package or a part is missing or damaged, or the result is not, bit
@@ -36,10 +39,12 @@ def default_checkpoint(weights: Path = WEIGHTS, base: Path | None = None) -> Pat
     """
     manifest = read_manifest(weights)
     out = cache_dir() / manifest.assembled[:8] / manifest.name
-    if out.is_dir():  # it is renamed into place when whole
+    if whole(out):
         return out
-    try:
-        with written_aside(out) as folder:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as aside:
+        fresh = Path(aside) / out.name
+        with written_aside(fresh) as folder:
             assemble(folder, weights, manifest, base or find_base())
             found = sha256_tensors(read_weights(folder))
             if found != manifest.assembled:
@@ -47,10 +52,8 @@ def default_checkpoint(weights: Path = WEIGHTS, base: Path | None = None) -> Pat
                     f"the default model was put together with sha256 {found[:12]}, not "
                     f"{manifest.assembled[:12]}: report this with your numpy version and CPU"
                 )
-    except (CheckpointError, OSError):
-        if out.is_dir():  # another process was faster
-            return out
-        raise
+            seal(folder)
+        put_in_place(fresh, out)
     return out
 
 

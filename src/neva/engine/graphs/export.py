@@ -2,8 +2,9 @@
 
 The directory is `<checkpoint>/openvino/<weights>-<key>/`, or lies in the user's cache where the
 checkpoint is read-only. The key covers weights, configuration, vocabulary, this builder and the
-OpenVINO version, so a change of any of them makes a new directory. It is written aside and renamed:
-a directory that is there is whole. No tokenizer goes in, since we only ever submit embeddings.
+OpenVINO version, so a change of any of them makes a new directory. It is written aside and renamed,
+and one that has lost files or parts of them since is made anew (`neva.sealing`). No tokenizer goes
+in, since we only ever submit embeddings.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from neva.model.checkpoint import Checkpoint, read_tensors
 from neva.model.keys import BODY
 from neva.model.shapes import text_config
 from neva.model.weights import weight_files
+from neva.sealing import put_in_place, seal, whole
 
 BUILDER = 6  # raise it when the graphs change: old directories are then made again
 RECORD = "export.json"
@@ -70,7 +72,7 @@ def find_export(checkpoint: Checkpoint, weights: Weights) -> Export | None:
     made_from = _identity(checkpoint)
     for root in _roots(checkpoint):
         for record in sorted(root.glob(f"{weights}-*/{RECORD}")):
-            if _read(record) == made_from:
+            if _read(record) == made_from and whole(record.parent):
                 return Export(record.parent)
     return None
 
@@ -133,7 +135,7 @@ def _writable(roots: list[Path]) -> Path:
 def _build(
     checkpoint: Checkpoint, weights: Weights, made_from: Mapping[str, Any], root: Path
 ) -> Export:
-    """Write aside, then rename; if another process was faster, use what it made."""
+    """Write aside, then rename."""
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
     final = root / f"{weights}-{key}"
     started = perf_counter()
@@ -141,12 +143,9 @@ def _build(
     try:
         _write_graphs(checkpoint, weights, aside)
         (aside / RECORD).write_text(json.dumps(made_from, indent=2) + "\n", encoding="utf-8")
+        seal(aside)
         aside.chmod(0o755)
-        try:
-            aside.rename(final)
-        except OSError:
-            if _read(final / RECORD) != made_from:
-                raise
+        put_in_place(aside, final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     _log.info("built the %s graphs in %.1f s: %s", weights, perf_counter() - started, final)
