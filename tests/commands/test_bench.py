@@ -3,10 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from neva.cli import main
+from neva.commands import bench, opening
+from neva.engine.protocol import EngineInfo
+from neva.evaluate.speed import Work
 
 
 def test_measures_and_writes(
@@ -32,3 +36,100 @@ def test_measures_and_writes(
         assert one["completion_tokens"] <= 6 * one["requests"]
         assert one["tokens_per_s"] > 0
     assert found["asked"]["precision"] == "int8"
+    assert found["asked"]["seed"] >= 0
+
+
+FIGURES = {
+    "scenario": "text", "concurrency": 1, "ttft_ms": {}, "itl_ms": {}, "total_ms": {},
+    "tokens_per_s": None, "requests_per_s": 1.0,
+}  # fmt: skip
+
+
+class Still:
+    """A model that nobody asks anything."""
+
+    info = EngineInfo("still", "remote", "unknown", 64, 4, True)
+
+    def close(self) -> None:
+        return None
+
+
+@pytest.fixture
+def works(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
+    """What is benchmarked, instead of a benchmark."""
+    given: list[Work] = []
+
+    def measured(engine: object, work: Work, *_: object) -> dict[str, Any]:
+        given.append(work)
+        return FIGURES
+
+    monkeypatch.setattr(bench, "open_model", lambda *_: (Still(), {"model": "still"}))
+    monkeypatch.setattr(bench, "benchmark", measured)
+    return given
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """`neva bench WORDS` in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["neva", "bench", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+def test_new_pictures_are_new_in_every_run(
+    monkeypatch: pytest.MonkeyPatch, works: list[Work], tmp_path: Path
+) -> None:
+    out = tmp_path / "bench.json"
+    one = ("--scenario", "new-image", "--concurrency", "1", "--concurrency", "1")
+    assert [run(monkeypatch, *one, "--json", out) for _ in range(2)] == [0, 0]
+    assert len(works) == 2, "the same concurrency twice would not be new the second time"
+    assert works[0].seed != works[1].seed
+    assert json.loads(out.read_text())["asked"]["seed"] == works[1].seed
+    assert run(monkeypatch, *one, "--seed", "7") == 0
+    assert works[2].seed == 7
+
+
+def test_says_where_no_tokens_were_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], works: list[Work]
+) -> None:
+    assert run(monkeypatch, "--scenario", "text") == 0
+    assert "not told" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--json", "no/where.json"), 1, "does not exist"),
+        (("--json", "."), 1, "is a folder"),
+        (("--width", "100000", "--height", "100000"), 2, "64,000,000 pixels at most"),
+        (("--url", "x", "--engine", "torch"), 2, "with --url the server's"),
+        (("--name", "x"), 2, "it needs --url"),
+    ],
+)
+def test_refuses_before_it_measures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, words: tuple[str, ...], code: int, says: str,
+) -> None:  # fmt: skip
+    def never(*_: object) -> None:
+        raise AssertionError("measured before it checked")
+
+    monkeypatch.setattr(bench, "benchmark", never)
+    monkeypatch.setattr(opening, "RemoteEngine", never)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(monkeypatch, *words) == code
+    assert says in capsys.readouterr().err
+
+
+def test_the_table_survives_a_result_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    works: list[Work], tmp_path: Path,
+) -> None:  # fmt: skip
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bench, "write_whole", full)
+    assert run(monkeypatch, "--scenario", "text", "--json", tmp_path / "b.json") == 1
+    shown = capsys.readouterr()
+    assert "requests/s" in shown.out
+    assert "No space left" in shown.err

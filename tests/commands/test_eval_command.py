@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from neva.cli import main
+from neva.commands import eval as verb
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -53,6 +54,24 @@ def test_puts_the_baselines_beside(
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
+def test_the_score_and_the_answers_survive_a_page_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    checkpoint: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    out, page = tmp_path / "out.json", tmp_path / "out.html"
+    words = ("easy-vqa", "--model", checkpoint, "--limit", 3, "--json", out, "--report", page)
+    monkeypatch.setattr(verb, "write_whole", full)
+    assert run(monkeypatch, *words) == 1
+    shown = capsys.readouterr()
+    assert "accuracy" in shown.out
+    assert "No space left" in shown.err
+    kept = tmp_path / "out.json.partial.jsonl"
+    assert len(kept.read_text().splitlines()) == 4, "the run and its three answers"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -64,6 +83,14 @@ def test_puts_the_baselines_beside(
         (("easy-vqa", "--url", "x", "--model", "y"), 2, "not both"),
         (("easy-vqa", "--model", "TINY", "--json", "no/where.json"), 1, "does not exist"),
         (("pope", "--model", "TINY", "--data", "BROKEN"), 1, "broken JSON"),
+        (("easy-vqa", "--model", "nowhere", "--report", "DIR"), 1, "is a folder"),
+        (("easy-vqa", "--model", "nowhere", "--json", "/dev/null/x"), 1, "does not exist"),
+        (("easy-vqa", "--model", "nowhere", "--json", "/proc/x.json"), 1, "cannot be written"),
+        (("easy-vqa", "--model", "nowhere", "--json", "a", "--report", "a"), 1, "cannot share"),
+        (("easy-vqa", "--model", "nowhere", "--limit", "1", "--beside", "shuffled"), 1,
+         "needs two pictures"),
+        (("easy-vqa", "--name", "x"), 2, "it needs --url"),
+        (("easy-vqa", "--url", "x", "--precision", "int8"), 2, "with --url the server's"),
     ],
 )  # fmt: skip
 def test_what_a_user_can_mend_is_one_sentence(
@@ -73,6 +100,8 @@ def test_what_a_user_can_mend_is_one_sentence(
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "coco_pope_random.json").write_text('{"question_id": 1,\n')
+    monkeypatch.chdir(broken)
+    monkeypatch.setenv("COLUMNS", "200")
     known = {"TINY": checkpoint, "DIR": tmp_path, "BROKEN": broken}
     assert run(monkeypatch, *(known.get(word, word) for word in words)) == code
     shown = capsys.readouterr()

@@ -117,6 +117,13 @@ def test_pope(tmp_path: Path) -> None:
     assert figures["accuracy"] == pytest.approx((100 + 50 + 50) / 3)
 
 
+def test_pope_reads_an_answer_without_the_white_space_around_it(tmp_path: Path) -> None:
+    """The templates that end a turn with a line break leave one behind the answer."""
+    task, item = TASKS["pope"], pope(tmp_path)[2]
+    reads = [task.judge(item, answer)[0] for answer in ("No\n", "\nno", " not\n", "Yes\n", "None")]
+    assert reads == ["no", "no", "no", "yes", "yes"]
+
+
 def test_pope_floor_is_always_yes(tmp_path: Path) -> None:
     floor = TASKS["pope"].floor(pope(tmp_path))
     assert floor["yes_ratio"] == 100
@@ -137,35 +144,14 @@ def test_science_qa(tmp_path: Path) -> None:
     items = load(task, tmp_path)
     assert items[0].question == "Context: Look.\nWhich?\nA. up\nB. down"
     assert items[1].image is None
-    reads = ["B", "B. down", "The answer is B.", "D", "I think B", " B "]
+    reads = ["B", "B. down", "The answer is B.", "The answer is B because", "D", "I think B", " B "]
     assert [task.judge(items[0], read)[0] for read in reads] == [
-        "B", "B", "B", "unreadable", "unreadable", "B",
+        "B", "B", "B", "B", "unreadable", "unreadable", "B",
     ]  # fmt: skip
     figures = judge(task, items, ["B", "hm"])
     assert figures["accuracy.image"] == 100
     assert figures["accuracy.text"] == 0
     assert figures["unreadable"] == 50
-
-
-@pytest.mark.parametrize("apart", [False, True])
-def test_mme(tmp_path: Path, apart: bool) -> None:
-    category = tmp_path / "existence"
-    texts = category / "questions_answers_YN" if apart else category
-    pictures = category / "images" if apart else category
-    for stem in ("001", "002"):
-        put(
-            texts / f"{stem}.txt",
-            "Is it a cat? Please answer yes or no.\tYes\nIs it a dog? Please answer yes or no.\tNo",
-        )
-        picture(pictures / f"{stem}.jpg")
-    task = TASKS["mme"]
-    items = load(task, tmp_path)
-    assert [item.question for item in items[:2]] == ["Is it a cat?", "Is it a dog?"]
-    figures = judge(task, items, ["Yes, it is", "no", "yes", "Yes"])
-    assert figures["points.existence"] == pytest.approx(100 * (3 / 4 + 1 / 2))
-    assert figures["perception"] == figures["points.existence"]
-    assert figures["cognition"] == 0
-    assert task.judge(items[0], "maybe")[0] == "other"
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "easy-vqa"])

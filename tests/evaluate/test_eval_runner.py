@@ -1,6 +1,7 @@
 """The runner: in order whatever finishes first, resumable, honest about what cannot be asked."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,25 @@ def test_never_mixes_two_runs(tmp_path: Path) -> None:
     partial.write_text("hello\n")
     with pytest.raises(DataError, match="is not a partial result"):
         ask(Double(seer), tmp_path, partial=partial)
+
+
+def test_never_mixes_two_sets(tmp_path: Path) -> None:
+    """The same questions about other pictures, or with other truths, are another set."""
+    partial = tmp_path / "out.partial.jsonl"
+    items = Toy().load(tmp_path)
+    evaluate(Toy(), Double(seer), items=items, partial=partial)
+    other = [replace(items[0], golds=("blue",)), *items[1:]]
+    with pytest.raises(DataError, match="data '"):
+        evaluate(Toy(), Double(seer), items=other, partial=partial)
+    with pytest.raises(DataError, match="data '"):
+        evaluate(Toy(), Double(seer), items=items[1:], partial=partial)
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    again = evaluate(Toy(), Double(seer), items=Toy().load(moved), partial=partial)
+    assert again.resumed == 24, "the same pictures in another folder are the same set"
+    Image.new("RGB", (9, 8), "green").save(moved / "green.png", compress_level=0)
+    with pytest.raises(DataError, match="data '"):
+        evaluate(Toy(), Double(seer), items=Toy().load(moved), partial=partial)
 
 
 def test_a_broken_picture_stops_the_run_and_names_question_and_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neva.errors import DataError
-from neva.evaluate import TASKS, Judged
+from neva.evaluate import TASKS, Item, Judged
 from neva.evaluate.normalise import bare
 from neva.evaluate.openmoji import half
 from neva.evaluate.report import confusion
@@ -73,6 +73,15 @@ def test_names_that_count(package: Path) -> None:
         assert TASK.judge(france, answer)[1] == 1.0, answer
     for answer in ("flag", "FR", "Germany", ""):
         assert TASK.judge(france, answer)[1] == 0.0, answer
+
+
+def test_an_empty_answer_names_nothing() -> None:
+    """Ten drawings have a keyword of marks only ("!"), which normalises to nothing."""
+    item = Item("2757", "What is this?", None, ("exclamation", "!"), "emoji")
+    task = TASKS["openmoji"]
+    assert [task.judge(item, answer)[1] for answer in ("", "!", "it is a", "exclamation!")] == [
+        0, 0, 0, 1,
+    ]  # fmt: skip
 
 
 def test_floor_is_the_best_constant(package: Path) -> None:

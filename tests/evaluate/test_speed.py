@@ -20,6 +20,7 @@ class Metronome:
     """First token after PREFILL_S, then one every STEP_S."""
 
     info = EngineInfo("metronome", "metronome", "exact", 64, 4, True)
+    usage = Usage(9, TOKENS)
 
     def __init__(self, error: str | None = None) -> None:
         self.lock, self.flying, self.most, self.error = Lock(), 0, 0, error
@@ -45,7 +46,7 @@ class Metronome:
         with self.lock:
             self.flying -= 1
         finish = "error" if self.error else "stop"
-        stream.push(Chunk("x", finish, Usage(9, TOKENS), self.error))
+        stream.push(Chunk("x", finish, self.usage, self.error))
 
     def close(self) -> None:
         return None
@@ -65,6 +66,17 @@ def test_times_are_those_of_the_engine() -> None:
     assert figures["cached_tokens"] == 12
     rate = 3 * TOKENS / (timings[-1].ended - timings[0].sent)
     assert figures["tokens_per_s"] == pytest.approx(rate, rel=0.01)
+
+
+def test_a_server_that_counts_no_tokens_has_no_rate() -> None:
+    engine = Metronome()
+    engine.usage = Usage(0, 0)
+    figures = benchmark(engine, Work(), "text", 1, 2)
+    assert {figures[name] for name in ("tokens_per_s", "completion_tokens", "prompt_tokens")} == {
+        None
+    }
+    assert figures["itl_ms"] == {}
+    assert figures["ttft_ms"]
 
 
 def test_keeps_so_many_under_way() -> None:

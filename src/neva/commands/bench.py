@@ -1,6 +1,7 @@
 """`neva bench`: how fast a model or a server answers, as one table and one JSON object."""
 
 import json as jsonlib
+import secrets
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -12,12 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from neva.commands.opening import open_model
+from neva.commands.places import check_places
 from neva.evaluate.machine import machine
 from neva.evaluate.report import write_whole
 from neva.evaluate.speed import SCENARIOS, Work, benchmark
+from neva.images import Limits
 
 Scenario = StrEnum("Scenario", {name: name for name in SCENARIOS})  # type: ignore[misc]
 WIDTH = 120
+PIXELS = Limits().pixels
 
 
 def bench(
@@ -26,7 +30,9 @@ def bench(
         None, help="An OpenAI-compatible server instead of a checkpoint (key: $NEVA_API_KEY)."
     ),
     name: str | None = typer.Option(None, help="With --url: the model's name there."),
-    engine: str = typer.Option("openvino", help="Engine for --model: openvino or torch."),
+    engine: str | None = typer.Option(
+        None, help="Engine for --model: openvino (if left out) or torch."
+    ),
     precision: str | None = typer.Option(
         None, help="Engine precision (openvino: int8), see `neva serve --help`."
     ),
@@ -38,29 +44,41 @@ def bench(
     width: int = typer.Option(640, min=1, help="Width of the pictures."),
     height: int = typer.Option(480, min=1, help="Height of the pictures."),
     max_tokens: int = typer.Option(64, min=1, help="Where an answer is cut."),
+    seed: int | None = typer.Option(
+        None, min=0, help="Of the pictures; drawn anew if left out, so that no server knows them."
+    ),
     json: Path | None = typer.Option(None, help="Write the figures here."),
 ) -> None:
     """Time to first token, between tokens and to the end, and tokens a second."""
+    check_size(width, height)
+    check_places(json)
     console = Console(stderr=True, highlight=False)
     opened, identity = open_model(model, url, name, engine, precision, console)
-    work = Work(width, height, max_tokens)
+    seed = secrets.randbelow(10**9) if seed is None else seed
+    work = Work(width, height, max_tokens, seed)
     results: list[dict[str, Any]] = []
     with closing(opened):
-        for chosen in scenario:
-            for under_way in concurrency:
+        for chosen in dict.fromkeys(scenario):
+            for under_way in dict.fromkeys(concurrency):
                 with console.status(f"{chosen.value}, {under_way} under way ..."):
                     count = max(requests, 2 * under_way)
                     results.append(benchmark(opened, work, chosen.value, under_way, count))
         info = opened.info
-    if json is not None:
-        asked = {**identity, "engine": info.engine, "precision": info.precision}
-        size = {"width": width, "height": height, "max_tokens": max_tokens}
-        found = {"asked": asked | size, "machine": machine(), "results": results}
-        write_whole(json, jsonlib.dumps(found, indent=1) + "\n")
     wide = Console(highlight=False)
     if not wide.is_terminal:
         wide = Console(highlight=False, width=WIDTH)  # a file has no edge
     wide.print(table(results, f"{info.name}, {info.engine} {info.precision}"))
+    if json is not None:
+        asked = {**identity, "engine": info.engine, "precision": info.precision}
+        size = {"width": width, "height": height, "max_tokens": max_tokens, "seed": seed}
+        found = {"asked": asked | size, "machine": machine(), "results": results}
+        write_whole(json, jsonlib.dumps(found, indent=1) + "\n")
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse pictures that no server of ours would take, before memory runs out over them."""
+    if width * height > PIXELS:
+        raise typer.BadParameter(f"--width times --height may be {PIXELS:,} pixels at most")
 
 
 def table(results: list[dict[str, Any]], title: str) -> Table:
@@ -71,7 +89,9 @@ def table(results: list[dict[str, Any]], title: str) -> Table:
     )  # fmt: skip
     for one in results:
         times = [spread(one[name]) for name in ("ttft_ms", "itl_ms", "total_ms")]
-        rates = (f"{one['tokens_per_s']:.1f}", f"{one['requests_per_s']:.2f}")
+        told = one["tokens_per_s"]
+        tokens = "not told" if told is None else f"{told:.1f}"
+        rates = tokens, f"{one['requests_per_s']:.2f}"
         shown.add_row(one["scenario"], str(one["concurrency"]), *times, *rates)
     return shown
 

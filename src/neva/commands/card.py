@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neva.commands.eval import check_places
+from neva.commands.places import check_places
 from neva.deploy import card as cards
 from neva.deploy.beside import gather
 from neva.deploy.chart import draw_chart

@@ -13,13 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from neva.commands.opening import open_model
-from neva.errors import DataError
+from neva.commands.opening import check_choice, open_model
+from neva.commands.places import check_places
 from neva.evaluate import TASKS, Judged, Report, read
 from neva.evaluate import evaluate as run_task
+from neva.evaluate.baseline import blind
 from neva.evaluate.page import page
 from neva.evaluate.report import columns, rows, write_json, write_whole
 from neva.evaluate.runner import Watch
+from neva.evaluate.task import choose
 
 TaskName = StrEnum("TaskName", {name: name for name in TASKS})  # type: ignore[misc]
 QUIET_S = 30.0
@@ -59,7 +61,9 @@ Suffix = Annotated[
     ),
 ]
 System = Annotated[str | None, typer.Option(help="System text instead of the template's.")]
-EngineName = Annotated[str, typer.Option(help="Engine for --model: openvino or torch.")]
+EngineName = Annotated[
+    str | None, typer.Option(help="Engine for --model: openvino (if left out) or torch.")
+]
 PrecisionName = Annotated[
     str | None, typer.Option(help="Engine precision (openvino: int8), see `neva serve --help`.")
 ]
@@ -79,21 +83,24 @@ def evaluate(
     beside: Beside = [],  # noqa: B006  typer makes a list of its own
     suffix: Suffix = None,
     system: System = None,
-    engine: EngineName = "openvino",
+    engine: EngineName = None,
     precision: PrecisionName = None,
     in_flight: InFlight = 16,
     json: Figures = None,
     report: Page = None,
 ) -> None:
     """Ask every question of a benchmark and print the score; a run that was cut off goes on."""
+    check_choice(model, url, name, engine, precision)
     check_places(json, report)
     chosen = TASKS[task.value]
     items = read(chosen, data)
+    runs = [baseline, *(other for other in dict.fromkeys(beside) if other is not baseline)]
+    for run in runs:
+        blind(choose(items, limit), run.value)  # refuses what it cannot ask
     console = Console(stderr=True, highlight=False)
     opened, identity = open_model(model, url, name, engine, precision, console)
     told = None if suffix is None else suffix.replace("\\n", "\n")
     how = {"suffix": told, "system": system, "in_flight": in_flight, "model": identity}
-    runs = [baseline, *(other for other in dict.fromkeys(beside) if other is not baseline)]
     partials = {run: partial_of(json, run) for run in runs}
     reports: dict[Without, Report] = {}
     with closing(opened), resumable(json, console):
@@ -103,8 +110,8 @@ def evaluate(
                 reports[run] = run_task(chosen, opened, limit, watch=watch, **asked)
     others = {run.value: one.metrics for run, one in reports.items() if run is not baseline}
     result = replace(reports[baseline], beside=others)
+    show(result, Console(highlight=False))  # first: it is what cannot be lost any more
     write(result, json, report, partials.values())
-    show(result, Console(highlight=False))
 
 
 @contextmanager
@@ -124,18 +131,11 @@ def write(
     """The figures and the page; the answers kept for a cut-off run are not needed any more."""
     if json is not None:
         write_json(result, json)
+    if report is not None:
+        write_whole(report, page(result))
     for kept in partials:
         if kept is not None:
             kept.unlink(missing_ok=True)
-    if report is not None:
-        write_whole(report, page(result))
-
-
-def check_places(*places: Path | None) -> None:
-    """Refuse before hours of work what could not be written after them."""
-    for place in places:
-        if place is not None and not place.absolute().parent.is_dir():
-            raise DataError(f"{place.absolute().parent} does not exist; make that folder first.")
 
 
 def partial_of(json: Path | None, run: Without) -> Path | None:

@@ -10,18 +10,33 @@ from rich.console import Console
 from neva.engine.protocol import Engine
 from neva.evaluate.remote import RemoteEngine
 
+ENGINE = "openvino"
+
+
+def check_choice(
+    model: Path | None, url: str | None, name: str | None, engine: str | None, precision: str | None
+) -> None:
+    """Refuse options that would have no effect, so that nobody believes they had one."""
+    if url is None and name is not None:
+        raise typer.BadParameter("--name is the model's name at a server: it needs --url")
+    if url is None:
+        return
+    if model is not None:
+        raise typer.BadParameter("give --model or --url, not both")
+    if engine is not None or precision is not None:
+        raise typer.BadParameter("--engine and --precision are of --model; with --url the server's")
+
 
 def open_model(
     model: Path | None,
     url: str | None,
     name: str | None,
-    engine: str,
+    engine: str | None,
     precision: str | None,
     console: Console,
 ) -> tuple[Engine, dict[str, Any]]:
     """The engine and the identity that is recorded with a figure."""
-    if model is not None and url is not None:
-        raise typer.BadParameter("give --model or --url, not both")
+    check_choice(model, url, name, engine, precision)
     if url is not None:
         remote = RemoteEngine(url, name, os.environ.get("NEVA_API_KEY"))
         return remote, {"model": remote.info.name, "url": url}
@@ -31,5 +46,5 @@ def open_model(
 
     with console.status("Opening the model ..."):
         checkpoint = Checkpoint.open(model or default_checkpoint())
-        opened = open_engine(checkpoint, engine, precision)
+        opened = open_engine(checkpoint, engine or ENGINE, precision)
     return opened, {"model": opened.info.name, "sha256": checkpoint.sha256}

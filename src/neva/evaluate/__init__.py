@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neva.engine.protocol import Engine
+from neva.errors import EngineError
 from neva.evaluate.baseline import Baseline, blind
 from neva.evaluate.easy_vqa import EasyVQA
 from neva.evaluate.gqa import GQA
@@ -20,7 +21,7 @@ from neva.evaluate.scenes import Scenes
 from neva.evaluate.scienceqa import ScienceQA
 from neva.evaluate.sizes import Sizes
 from neva.evaluate.stamps import Stamps
-from neva.evaluate.task import Item, Judged, Task, spread, verify
+from neva.evaluate.task import Item, Judged, Task, choose, digest, verify
 from neva.evaluate.vqav2 import TextVQA, VQAv2
 
 OCR_SUMMARY = "TextVQA validation with LLaVA's line of OCR words; soft accuracy over annotators."
@@ -69,6 +70,7 @@ def evaluate(
     watch: Watch = unwatched,
 ) -> Report:
     """Run a task, greedy; `limit` questions at even distances over the set, or all.
+    EngineError where not one question could be asked.
 
     `data` is the folder with the task's files, or `items` what `read` made of it;
     `model` is the identity to record (a checkpoint's sha256, a URL); `partial` a file from which a
@@ -76,7 +78,7 @@ def evaluate(
     and how many there will be.
     """
     items = read(task, data) if items is None else items
-    chosen = spread(items, limit)
+    chosen = choose(items, limit)
     asking = Asking(task.suffix if suffix is None else suffix, task.max_tokens, system, in_flight)
     asked = {
         "task": task.name,
@@ -87,6 +89,7 @@ def evaluate(
         "system": system,
         "baseline": baseline,
         "limit": limit,
+        "data": digest(items),
         "temperature": 0.0,
         "max_tokens": task.max_tokens,
         "neva": version("neva-vlm"),
@@ -99,6 +102,8 @@ def evaluate(
     finally:
         kept.close()
     seconds = time.perf_counter() - start
+    if all(one.error is not None for one in judged):
+        raise EngineError(f"no question could be asked; the first: {judged[0].error}")
     return Report(
         task=task.name,
         summary=task.summary,

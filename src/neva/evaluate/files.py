@@ -51,6 +51,23 @@ def parse(text: str, where: str) -> Any:
         ) from None
 
 
+def rows(record: Any, name: str, where: str) -> list[Any]:
+    """A field that must be there and be a list."""
+    found = field(record, name, where)
+    if not isinstance(found, list):
+        raise DataError(f"{where}: {name!r} is no list; this is not the benchmark's file.")
+    return found
+
+
+def number(record: Any, name: str, where: str) -> int:
+    """A field that must be there and be a whole number."""
+    found = field(record, name, where)
+    try:
+        return int(found)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: {name!r} is {found!r}, which is no number.") from None
+
+
 def field(record: Any, name: str, where: str) -> Any:
     """A field that must be there."""
     if not isinstance(record, dict) or name not in record:

@@ -6,6 +6,7 @@ The folder holds testdev_balanced_questions.json and images/ (images/ID.jpg).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from neva.errors import DataError
 from neva.evaluate.files import field, folder, read_json
@@ -37,7 +38,7 @@ class GQA:
                 question=str(field(row, "question", f"{path}, question {key}")),
                 image=root / "images" / f"{field(row, 'imageId', f'{path}, question {key}')}.jpg",
                 golds=(str(field(row, "answer", f"{path}, question {key}")),),
-                kind=str((row.get("types") or {}).get("structural", "")),
+                kind=structural(row, f"{path}, question {key}"),
             )
             for key, row in rows.items()
         ]
@@ -54,3 +55,11 @@ class GQA:
     def floor(self, items: Sequence[Item]) -> dict[str, float]:
         """None: the question-only guess would need the train split."""
         return {}
+
+
+def structural(row: dict[str, Any], where: str) -> str:
+    """GQA's structural type of a question, "" where the file has no types."""
+    types = row.get("types") or {}
+    if not isinstance(types, dict):
+        raise DataError(f"{where}: 'types' is no object; this is not the benchmark's file.")
+    return str(types.get("structural", ""))

@@ -6,13 +6,13 @@ questions_answers_YN/ (pictures then in images/), a text file of the same name w
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from neva.errors import DataError
 from neva.evaluate.files import folder, read_text
-from neva.evaluate.task import SHORT_ANSWER, Item, Judged
+from neva.evaluate.task import SHORT_ANSWER, Item, Judged, percent
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark",
@@ -37,18 +37,31 @@ class MME:
     max_tokens: int = 16
 
     def load(self, data: Path | None) -> list[Item]:
-        """Every category that the folder has."""
+        """The ten categories of perception, and the four of cognition if any of them is there."""
         root = folder(self.name, data, "a folder for each category (existence, count, ...)")
-        there = [name for name in PERCEPTION + COGNITION if (root / name).is_dir()]
+        found = {path.name for path in root.iterdir() if path.is_dir()}
+        wanted = PERCEPTION + (COGNITION if found & set(COGNITION) else ())
+        there = [name for name in wanted if name in found]
+        if len(there) < len(wanted):
+            missing = ", ".join(name for name in wanted if name not in found)
+            others = ", ".join(sorted(found - set(wanted)))
+            also = f" (and has {others})" if others else ""
+            raise DataError(
+                f"{root} lacks {missing}{also}; a sum over part of the categories is not MME's: "
+                "put them there or correct --data."
+            )
         return [item for name in there for item in self.read_category(root / name, name)]
 
     def read_category(self, root: Path, category: str) -> list[Item]:
         """Two items for every text file."""
         apart = root / "questions_answers_YN"
         texts, pictures = (apart, root / "images") if apart.is_dir() else (root, root)
+        found = sorted(texts.glob("*.txt"))
+        if not found:
+            raise DataError(f"{texts} holds no question (*.txt); put the category's files there.")
         return [
             item
-            for text in sorted(texts.glob("*.txt"))
+            for text in found
             for item in self.read_pair(text, picture_of(text.stem, pictures), category)
         ]
 
@@ -81,10 +94,9 @@ class MME:
         for one in judged:
             by_category[one.item.kind].append(one)
         points = {category: score(members) for category, members in by_category.items()}
-        sums = {
-            "perception": sum(points.get(name, 0.0) for name in PERCEPTION),
-            "cognition": sum(points.get(name, 0.0) for name in COGNITION),
-        }
+        sums = {"perception": whole(points, PERCEPTION)}
+        if points.keys() & set(COGNITION):
+            sums["cognition"] = whole(points, COGNITION)
         return sums | {f"points.{category}": value for category, value in points.items()}
 
     def floor(self, items: Sequence[Item]) -> dict[str, float]:
@@ -94,6 +106,12 @@ class MME:
         )
 
 
+def whole(points: Mapping[str, float], names: Sequence[str]) -> float:
+    """The sum over all of `names`; those that --limit left out count like the mean of the rest."""
+    there = [points[name] for name in names if name in points]
+    return sum(there) * (len(names) / len(there)) if there else 0.0
+
+
 def picture_of(stem: str, pictures: Path) -> Path:
     """The picture with this stem; where there is none, its first spelling, to be named."""
     spellings = [pictures / f"{stem}{ending}" for ending in PICTURES]
@@ -101,10 +119,13 @@ def picture_of(stem: str, pictures: Path) -> Path:
 
 
 def score(members: Sequence[Judged]) -> float:
-    """100 x (accuracy of questions + share of pictures with both right)."""
+    """100 x (accuracy of questions + share of pictures with both right).
+
+    A picture of which only one question was asked is no pair, and has no part in the second.
+    """
     pairs: dict[str, list[float]] = defaultdict(list)
     for one in members:
         pairs[one.item.facts["pair"]].append(one.credit)
     right = sum(one.credit for one in members) / len(members)
-    both = sum(all(credits) for credits in pairs.values()) / len(pairs)
-    return 100 * (right + both)
+    whole_pairs = [all(credits) for credits in pairs.values() if len(credits) == 2]
+    return 100 * right + percent([float(both) for both in whole_pairs])

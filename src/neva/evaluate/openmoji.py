@@ -69,7 +69,7 @@ class OpenMoji:
     def judge(self, item: Item, answer: str) -> tuple[str, float]:
         """Right when the answer, without "it is", is one of the names."""
         read = bare(answer)
-        return read, float(read in {bare(name) for name in item.golds})
+        return read, float(bool(read) and read in {bare(name) for name in item.golds})
 
     def metrics(self, judged: Sequence[Judged]) -> dict[str, float]:
         """Accuracy by kind, by half, by group, and of the annotation alone ("exact")."""
@@ -98,7 +98,10 @@ def read_table(task: str, data: Path | None) -> tuple[Path, list[dict[str, Any]]
 
 def wanted(row: Any, where: str) -> bool:
     """Neither a skin tone's variant nor one of OpenMoji's own extras."""
-    return not field(row, "skintone", where) and not str(row["group"]).startswith("extras")
+    shown = not field(row, "skintone", where)
+    for name in ("hexcode", "annotation", "tags", "group"):
+        field(row, name, where)
+    return shown and not str(row["group"]).startswith("extras")
 
 
 def names(annotation: str, tags: str) -> tuple[str, ...]:

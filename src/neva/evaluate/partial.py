@@ -39,7 +39,9 @@ class Partial:
         return partial
 
     def read(self, path: Path) -> None:
-        """Take over the answers; a last line that was cut off mid-write is dropped."""
+        """Take over the answers; a last line that was cut off mid-write is dropped, and a question
+        that could not be asked is asked again: the server may have more room by now.
+        """
         raw = path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
         try:
@@ -58,7 +60,7 @@ class Partial:
                 f"{path} is of an unfinished run with other settings ({other}); finish that run "
                 "with its own settings, or remove the file to begin anew."
             )
-        self.answers = {answer.id: answer for answer in given}
+        self.answers = {answer.id: answer for answer in given if answer.error is None}
         if len(whole) < len(raw):
             with path.open("r+b") as file:
                 file.truncate(len(whole))

@@ -46,7 +46,7 @@ class POPE:
 
     def judge(self, item: Item, answer: str) -> tuple[str, float]:
         """LLaVA's reading: "no" if the first sentence denies, else "yes"."""
-        words = answer.split(".")[0].replace(",", "").split(" ")
+        words = answer.strip().split(".")[0].replace(",", "").split(" ")
         read = "no" if DENIALS & set(words) else "yes"
         return read, float(read == item.golds[0])
 

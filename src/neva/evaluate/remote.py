@@ -6,82 +6,68 @@ to it.
 """
 
 import base64
-import http.client
 import io
 import json
-import ssl
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from http.client import HTTPException
+from threading import Lock, Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL import Image
 
 from neva.engine.protocol import Chunk, EngineInfo, Finish, Request, Stream, Usage
 from neva.engine.stream import ChunkStream
 from neva.errors import EngineError, NevaError
+from neva.evaluate.wire import DONE, REFUSALS, Line, Server, Told, refused, said
 from neva.images.image import RGBImage
 from neva.prompts import Conversation, ImageSlot
 
-TIMEOUT_S = 600.0
-PATIENCE_S = 600.0
-FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length"}
+FINISHES: Mapping[str, Finish] = {
+    "stop": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length",
+}  # fmt: skip
+WITHHELD = frozenset(("content_filter", "tool_calls", "function_call"))
 
 
-class Busy(EngineError):
-    """The server has no place now and asks to come again after `seconds`."""
-
-    def __init__(self, words: str, seconds: float) -> None:
-        super().__init__(words)
-        self.seconds = seconds
+class Withheld(EngineError):
+    """The server gives no answer to this request, and would give none again."""
 
 
 class RemoteEngine:
     """An Engine over HTTP; `url` is the server's address, with or without /v1."""
 
-    def __init__(
-        self, url: str, model: str | None = None, key: str | None = None, most: int = 64
-    ) -> None:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EngineError(f"{url!r} is not an http address; give --url http://HOST:PORT.")
-        self._parts = parts
-        self._base = parts.path.rstrip("/").removesuffix("/v1") + "/v1"
-        self._key = key
-        self._closing = Event()
-        listed = self._models()
+    def __init__(self, url: str, model: str | None = None, key: str | None = None) -> None:
+        self._server = Server(url, key)
+        self._lock = Lock()
+        self._lines: set[Line] = set()
+        listed = self._server.models()
         names = [str(entry.get("id")) for entry in listed]
         if model is not None and model not in names:
             raise EngineError(f"{url} serves {', '.join(names)}, not {model!r}.")
-        entry = listed[names.index(model) if model is not None else 0]
-        truth = entry.get("neva") or {}
-        self.info = EngineInfo(
-            name=str(entry.get("id")),
-            engine="remote",
-            precision=str(truth.get("precision", "unknown")),
-            context=int(truth.get("context") or entry.get("max_model_len") or 0),
-            image_tokens=int(truth.get("image_tokens", 0)),
-            reproducible=bool(truth.get("reproducible", False)),
-            device=parts.netloc.rpartition("@")[2],
-        )
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix="neva-remote")
+        self.info = described(listed[names.index(model) if model is not None else 0])
+        self.info = replace(self.info, device=self._server.place)
 
     def generate(self, requests: Sequence[Request]) -> list[Stream]:
-        """Send each request from a thread of its own."""
+        """Send each request from a thread of its own, however many are under way."""
         return [self._start(request) for request in requests]
 
     def close(self) -> None:
-        """End the streams under way."""
-        self._closing.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """End the streams under way, at once even where the server is silent."""
+        with self._lock:
+            lines = list(self._lines)
+        for line in lines:
+            line.hang_up()
 
     def _start(self, request: Request) -> Stream:
-        stopped = Event()
-        stream = ChunkStream(stopped.set)
+        line = Line()
+        stream = ChunkStream(line.hang_up)
         body = self._body(request)
-        self._pool.submit(self._talk, body, stream, stopped)
+        with self._lock:
+            self._lines.add(line)
+        # a daemon: a connection that is still being made must not keep the process alive
+        Thread(
+            target=self._talk, args=(body, stream, line), name="neva-remote", daemon=True
+        ).start()
         return stream
 
     def _body(self, request: Request) -> bytes:
@@ -100,105 +86,77 @@ class RemoteEngine:
             body["stop"] = list(sampling.stop)
         return json.dumps(body).encode()
 
-    def _talk(self, body: bytes, stream: ChunkStream, stopped: Event) -> None:
+    def _talk(self, body: bytes, stream: ChunkStream, line: Line) -> None:
         """One request from first byte to last; whatever goes wrong ends the stream with a word."""
         try:
-            finish: Finish = "stop"
-            usage = None
-            for event in self._events(body, stopped):
-                if stopped.is_set() or self._closing.is_set():
-                    stream.push(Chunk("", "cancelled", Usage(0, 0)))
-                    return
-                if "error" in event:
-                    raise EngineError(f"the server said: {said(event)}")
-                usage = event.get("usage") or usage
-                for choice in event.get("choices") or ():
-                    text = (choice.get("delta") or {}).get("content") or ""
-                    finish = FINISHES.get(choice.get("finish_reason") or "", finish)
-                    if text:
-                        stream.push(Chunk(text))
-            stream.push(Chunk("", finish, counted(usage)))
-        except (NevaError, OSError, ValueError, http.client.HTTPException) as error:
-            stream.push(Chunk("", "error", Usage(0, 0), f"{self.info.device}: {error}"))
-
-    def _accepted(
-        self, body: bytes, stopped: Event
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """Send, and again for as long as the server is busy, up to PATIENCE_S."""
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return self._send("POST", "/chat/completions", body)
-            except Busy as busy:
-                if time.monotonic() + busy.seconds > until or stopped.wait(busy.seconds):
-                    raise
-
-    def _events(self, body: bytes, stopped: Event) -> Iterator[dict[str, Any]]:
-        """The JSON objects of the answer's event stream."""
-        connection, answer = self._accepted(body, stopped)
-        try:
-            for line in answer:
-                name, _, data = line.decode().strip().partition(":")
-                if name != "data" or not data.strip():
-                    continue
-                if data.strip() == "[DONE]":
-                    return
-                yield json.loads(data)
+            last = self._answer(body, stream, line)
+        except Exception as error:  # who waits for the last chunk would wait for ever
+            last = self._failure(error)
         finally:
-            connection.close()
+            with self._lock:
+                self._lines.discard(line)
+        if line.cut.is_set():
+            last = Chunk("", "cancelled", Usage(0, 0))
+        stream.push(last)
 
-    def _models(self) -> list[dict[str, Any]]:
-        """What is served."""
-        try:
-            connection, answer = self._send("GET", "/models")
-            try:
-                listed: list[dict[str, Any]] = json.loads(answer.read()).get("data") or []
-            finally:
-                connection.close()
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise EngineError(
-                f"no OpenAI-compatible server at {self._parts.geturl()} ({error}); "
-                "start one with `neva serve` or correct --url."
-            ) from None
-        if not listed:
-            raise EngineError(f"{self._parts.geturl()} serves no model.")
-        return listed
+    def _answer(self, body: bytes, stream: ChunkStream, line: Line) -> Chunk:
+        """Push the answer's text; its last chunk. EngineError for one that was cut off."""
+        finish: Finish | None = None
+        usage = None
+        for event in self._server.events(body, line):
+            if event is DONE:
+                finish = finish or "stop"
+                break
+            if "error" in event:
+                kind = Withheld if refused(event["error"]) else EngineError
+                raise kind(f"the server said: {said(event)}")
+            usage = event.get("usage") or usage
+            for choice in event.get("choices") or ():
+                text = (choice.get("delta") or {}).get("content") or ""
+                finish = finish_of(choice.get("finish_reason")) or finish
+                if text:
+                    stream.push(Chunk(text))
+        if finish is None:
+            raise EngineError("the answer was cut off before its end.")
+        return Chunk("", finish, counted(usage))
 
-    def _send(
-        self, method: str, path: str, body: bytes | None = None
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """One request, whose connection the caller closes. EngineError unless the status is 200."""
-        host, port = self._parts.hostname or "", self._parts.port
-        connection = (
-            http.client.HTTPSConnection(
-                host, port, timeout=TIMEOUT_S, context=ssl.create_default_context()
-            )
-            if self._parts.scheme == "https"
-            else http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        )
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if method == "GET":
-            headers = {"Accept": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        connection.request(method, self._base + path, body, headers)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            words = said_raw(answer.read(65536))
-            connection.close()
-            words = f"the server answered {answer.status}: {words}"
-            if answer.status == 429:
-                raise Busy(words, retry_after(answer.getheader("Retry-After")))
-            raise EngineError(words)
-        return connection, answer
+    def _failure(self, error: Exception) -> Chunk:
+        """The last chunk of what went wrong; `asker` where only this request is to blame."""
+        words = str(error) or type(error).__name__
+        if not isinstance(error, NevaError | OSError | ValueError | HTTPException):
+            words = f"an answer that is not OpenAI's ({type(error).__name__}: {words})"
+        own = isinstance(error, Withheld) or (isinstance(error, Told) and error.code in REFUSALS)
+        return Chunk("", "error", Usage(0, 0), f"{self.info.device}: {words}", asker=own)
 
 
-def retry_after(header: str | None) -> float:
-    """Seconds to wait, between 0.1 and 60; 1 where the server says nothing that is a number."""
-    try:
-        return min(max(float(header or 1), 0.1), 60.0)
-    except ValueError:
-        return 1.0
+def described(entry: Mapping[str, Any]) -> EngineInfo:
+    """What an entry of /v1/models says of its model; our own server says more than others."""
+    told = entry.get("neva")
+    truth: Mapping[str, Any] = told if isinstance(told, dict) else {}
+    return EngineInfo(
+        name=str(entry.get("id")),
+        engine="remote",
+        precision=str(truth.get("precision", "unknown")),
+        context=number(truth.get("context") or entry.get("max_model_len")),
+        image_tokens=number(truth.get("image_tokens")),
+        reproducible=bool(truth.get("reproducible", False)),
+    )
+
+
+def number(told: object) -> int:
+    """A count, 0 where the server tells none."""
+    return int(told) if isinstance(told, int | float) else 0
+
+
+def finish_of(reason: object) -> Finish | None:
+    """Why the answer ended, None while it goes on. EngineError where what came is no answer."""
+    if not reason:
+        return None
+    if reason in WITHHELD:
+        raise Withheld(f"the server ended the answer: {reason}")
+    if reason not in FINISHES:
+        raise EngineError(f"the server ended the answer: {reason!r}")
+    return FINISHES[str(reason)]
 
 
 def messages(conversation: Conversation, images: Sequence[RGBImage]) -> list[dict[str, Any]]:
@@ -239,19 +197,3 @@ def counted(usage: dict[str, Any] | None) -> Usage:
         None if cached is None else int(cached),
         None if images is None else int(images),
     )
-
-
-def said_raw(body: bytes) -> str:
-    """The message of an error's body, or its beginning."""
-    try:
-        return said(json.loads(body))
-    except ValueError:
-        return body[:200].decode(errors="replace")
-
-
-def said(error: Any) -> str:
-    """The sentence in an error object of any dialect."""
-    found = error.get("error", error) if isinstance(error, dict) else error
-    if isinstance(found, dict):
-        found = found.get("message") or found.get("detail") or found.get("title") or found
-    return str(found)[:500]

@@ -116,7 +116,9 @@ class Listener:
     def __call__(self, chunk: Chunk) -> None:
         """Hear one chunk, on the engine's thread."""
         self.text += chunk.text
-        if chunk.finish in ("error", "cancelled"):
+        if chunk.finish == "error" and chunk.asker:  # this question only
+            self.finished.put((self.item, Answer(self.item.id, "", chunk.error or "refused")))
+        elif chunk.finish in ("error", "cancelled"):
             why = chunk.error or f"the engine ended the answer: {chunk.finish}"
             self.finished.put((self.item, EngineError(f"question {self.item.id!r}: {why}")))
         elif chunk.finish is not None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neva.evaluate.files import field, folder, read_json
+from neva.errors import DataError
+from neva.evaluate.files import field, folder, read_json, rows
 from neva.evaluate.task import Item, Judged, accuracy, percent
 
 LETTERS = "ABCDE"
-ANSWER_IS = re.compile(r"The answer is ([A-Z])\.")
+ANSWER_IS = re.compile(r"The answer is ([A-Z]).")  # LLaVA's, whose last dot is any character
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,19 @@ class ScienceQA:
         problems = read_json(root / "problems.json")
         path = root / "pid_splits.json"
         return [
-            self.item(root, str(pid), field(problems, pid, str(root / "problems.json")))
-            for pid in field(read_json(path), "test", str(path))
+            self.item(root, str(pid), field(problems, str(pid), str(root / "problems.json")))
+            for pid in rows(read_json(path), "test", str(path))
         ]
 
     def item(self, root: Path, pid: str, problem: Mapping[str, Any]) -> Item:
         """One problem; its gold is the letter, then the option's text."""
         where = f"{root / 'problems.json'}, problem {pid}"
-        choices = [str(choice) for choice in field(problem, "choices", where)]
-        right = int(field(problem, "answer", where))
+        choices = [str(choice) for choice in rows(problem, "choices", where)]
+        right = field(problem, "answer", where)
+        if len(choices) > len(LETTERS):
+            raise DataError(f"{where}: {len(choices)} options, but ScienceQA has five at most.")
+        if not isinstance(right, int) or not 0 <= right < len(choices):
+            raise DataError(f"{where}: answer {right!r} is the place of none of its options.")
         picture = problem.get("image")
         return Item(
             id=pid,
@@ -53,7 +58,7 @@ class ScienceQA:
         )
 
     def judge(self, item: Item, answer: str) -> tuple[str, float]:
-        """The letter that LLaVA's script reads: alone, before ". ", or in "The answer is X."."""
+        """The letter that LLaVA's script reads: alone, before ". ", or after "The answer is"."""
         letter = read_letter(answer.strip())
         allowed = LETTERS[: item.facts["choices"]]
         read = letter if letter and letter in allowed else "unreadable"

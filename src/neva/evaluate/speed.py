@@ -25,7 +25,7 @@ SHARES = (50, 95, 99)
 
 @dataclass
 class Timing:
-    """One answer as it came; times are `perf_counter` seconds."""
+    """One answer as it came; times are `perf_counter` seconds, `told` that tokens were counted."""
 
     sent: float
     first: float | None = None
@@ -33,6 +33,7 @@ class Timing:
     prompt_tokens: int = 0
     cached_tokens: int | None = None
     tokens: int = 0
+    told: bool = False
     error: str | None = None
 
     @property
@@ -67,6 +68,7 @@ class Ear:
             self.timing.prompt_tokens = chunk.usage.prompt_tokens
             self.timing.cached_tokens = chunk.usage.cached_tokens
             self.timing.tokens = chunk.usage.completion_tokens
+            self.timing.told = chunk.usage.prompt_tokens + chunk.usage.completion_tokens > 0
         if chunk.finish in ("error", "cancelled"):
             self.timing.error = chunk.error or chunk.finish
         self.done.put(self.timing)
@@ -161,17 +163,18 @@ def spread_of(values: Sequence[float]) -> dict[str, float]:
 
 
 def summary(timings: Sequence[Timing]) -> dict[str, object]:
-    """The figures of one scenario at one concurrency."""
+    """The figures of one scenario at one concurrency; None for what was not told."""
     wall = max(one.ended for one in timings) - min(one.sent for one in timings)
+    told = all(one.told for one in timings)
     tokens = sum(one.tokens for one in timings)
     cached = [one.cached_tokens for one in timings if one.cached_tokens is not None]
     return {
         "requests": len(timings),
         "seconds": round(wall, 4),
         "requests_per_s": round(len(timings) / wall, 3),
-        "tokens_per_s": round(tokens / wall, 2),
-        "completion_tokens": tokens,
-        "prompt_tokens": sum(one.prompt_tokens for one in timings),
+        "tokens_per_s": round(tokens / wall, 2) if told else None,
+        "completion_tokens": tokens if told else None,
+        "prompt_tokens": sum(one.prompt_tokens for one in timings) if told else None,
         "cached_tokens": sum(cached) if cached else None,  # None: it cannot tell
         "ttft_ms": spread_of([one.ttft for one in timings]),
         "itl_ms": spread_of([one.itl for one in timings if one.itl is not None]),

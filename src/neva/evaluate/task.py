@@ -4,6 +4,8 @@ A task never runs a model: it gives items, and reads answers. Figures are percen
 says otherwise, as in the literature.
 """
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,6 +119,32 @@ def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
     if limit is None or limit >= len(items):
         return list(items)
     return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def choose(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """About `limit` items, spread; those of one "pair" among their facts only together."""
+    groups: dict[object, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[item.facts.get("pair", (item.id,))].append(item)
+    if limit is None or limit >= len(items) or len(groups) == len(items):
+        return spread(items, limit)
+    pairs = list(groups.values())
+    kept = max(1, limit * len(pairs) // len(items))
+    return [item for i in range(kept) for item in pairs[i * len(pairs) // kept]]
+
+
+def digest(items: Sequence[Item]) -> str:
+    """Which set it is: a hash of ids, questions, true answers, pictures' names and sizes.
+
+    The pictures' bytes are not read, which would take minutes, nor where they lie.
+    """
+    pictures = {item.image for item in items if item.image is not None}
+    sizes = {path: path.stat().st_size if path.is_file() else -1 for path in pictures}
+    rows = [
+        (one.id, one.question, one.golds, one.image and (one.image.name, sizes[one.image]))
+        for one in items
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def verify(task: str, items: Sequence[Item]) -> None:
