@@ -12,9 +12,9 @@ import uvicorn
 from eval_double import Double, words
 
 from neva.engine.protocol import Request, Sampling, Usage, collect
+from neva.engine.remote import RemoteEngine, counted
+from neva.engine.wire import retry_after
 from neva.errors import EngineError
-from neva.evaluate.remote import RemoteEngine, counted
-from neva.evaluate.wire import retry_after
 from neva.images import from_pixels
 from neva.prompts import Conversation, ask, assistant, user
 from neva.server.app import create_app

@@ -12,10 +12,10 @@ from fake_server import DONE, data, event, fake
 from PIL import Image
 
 from neva.engine.protocol import Chunk, Request, collect
+from neva.engine.remote import RemoteEngine
 from neva.errors import EngineError
 from neva.evaluate import Item, evaluate
 from neva.evaluate.easy_vqa import EasyVQA
-from neva.evaluate.remote import RemoteEngine
 from neva.prompts import ask
 
 HELLO = Request(ask("hello", images=0))
@@ -141,7 +141,7 @@ PAGE = b"<!doctype html><html><body>Directory listing</body></html>"
         (b'[{"id": "m"}]', 200, "no OpenAI-compatible server at .* no list of models"),
         (b'{"data": ["m"]}', 200, "no OpenAI-compatible server at .* no list of models"),
         (b'{"data": []}', 200, "serves no model"),
-        (b'{"error": {"message": "bad key"}}', 401, "http://.* 401: bad key .*NEVA_API_KEY"),
+        (b'{"error": {"message": "bad key"}}', 401, "http://.* 401: bad key .*another key"),
         (b"", 503, "http://.* answered 503: Service Unavailable"),
     ],
 )

@@ -21,18 +21,19 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    checkpoint: Path,
+    checkpoint: Path | None,
     *words: str,
     env: Mapping[str, str] | None = None,
     said: Path | None = None,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its URL and process, ready to answer; `words` go to the command, `env` to its environment.
 
-    What it writes goes to the file `said`, or nowhere.
+    Without a checkpoint it is what `words` say. What it writes goes to the file `said`, or nowhere.
     """
     port = free_port()
-    command = [sys.executable, "-m", "neva.cli", "serve", "--model", str(checkpoint)]
-    command += ["--port", str(port), "--precision", "fp32", *words]
+    command = [sys.executable, "-m", "neva.cli", "serve", "--port", str(port), *words]
+    if checkpoint is not None:
+        command += ["--model", str(checkpoint), "--precision", "fp32"]
     whole = {**os.environ, **(env or {})}
     with (said or Path(os.devnull)).open("wb") as sink:
         process = subprocess.Popen(command, env=whole, stdout=sink, stderr=sink)

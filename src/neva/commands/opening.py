@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from neva.engine.protocol import Engine
-from neva.evaluate.remote import RemoteEngine
+from neva.engine.remote import RemoteEngine
 
 ENGINE = "openvino"
 

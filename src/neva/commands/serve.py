@@ -28,6 +28,7 @@ from neva.server.logs import log_to_stderr
 from neva.server.settings import Limits, Settings
 
 KEY = "NEVA_API_KEY"
+UPSTREAM_KEY = "NEVA_UPSTREAM_KEY"
 CLEAR = (
     "\n[yellow]keys and pictures travel unencrypted[/] to this address: let a proxy in front "
     "terminate TLS, and say --tls-in-front"
@@ -45,7 +46,21 @@ class LogFormat(StrEnum):
 Model = Annotated[Path | None, typer.Option(help="Checkpoint; the default model if left out.")]
 Host = Annotated[str, typer.Option(help="Address; another than loopback needs API keys.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port.")]
-EngineName = Annotated[str, typer.Option(help="openvino (needs no torch) or torch.")]
+Upstream = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Serve in front of another OpenAI-compatible server (vLLM, SGLang, trtllm-serve, "
+        f"llama.cpp) instead of a model of our own; its key is in ${UPSTREAM_KEY}.",
+    ),
+]
+UpstreamName = Annotated[
+    str | None, typer.Option(help="Which of the models that --upstream lists; its first.")
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option(help="openvino (needs no torch) or torch.", show_default="openvino"),
+]
 PrecisionName = Annotated[
     str | None,
     typer.Option(
@@ -123,7 +138,9 @@ def serve(
     model: Model = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    engine: EngineName = "openvino",
+    upstream: Upstream = None,
+    upstream_name: UpstreamName = None,
+    engine: EngineName = None,
     precision: PrecisionName = None,
     api_key_file: KeyFile = None,
     tls_in_front: Fronted = False,
@@ -157,7 +174,17 @@ def serve(
         limits=limits_with(limit, Limits(running=max_running, waiting=max_waiting)),
     )
     settings = guarded(settings)
-    open_it = opener(model, engine, precision, cache_mib, image_cache_mib)
+    if upstream is not None:
+        if any(given is not None for given in (model, engine, precision, cache_mib)):
+            raise typer.BadParameter(
+                "--model, --engine, --precision and --cache-mib are of a model of our own; "
+                "with --upstream its server has them"
+            )
+        open_it = in_front_of(upstream, upstream_name)
+    elif upstream_name is not None:
+        raise typer.BadParameter("--upstream-name needs --upstream")
+    else:
+        open_it = opener(model, engine or "openvino", precision, cache_mib, image_cache_mib)
     log_to_stderr(log.value)
     run(settings, open_it)
 
@@ -201,6 +228,19 @@ def opener(
         )
 
     return open_it
+
+
+def in_front_of(url: str, name: str | None) -> Callable[[], Engine]:
+    """What opens another server as the engine. NevaError at once for what is no address.
+
+    A busy server is not waited for: who asks gets a 503 and may come again.
+    """
+    from neva.engine.remote import RemoteEngine
+    from neva.engine.wire import Server
+
+    key = os.environ.get(UPSTREAM_KEY, "").strip() or None
+    Server(url, key)
+    return lambda: RemoteEngine(url, name, key, patience=0, discreet=True)
 
 
 def run(settings: Settings, open_it: Callable[[], Engine]) -> None:

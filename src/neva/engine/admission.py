@@ -136,7 +136,10 @@ class Admission:
 def check_able(sampling: Sampling, info: EngineInfo) -> None:
     """NevaError for what this engine cannot give, with the reason."""
     if sampling.grammar is not None and not info.grammar:
-        why = "its tokens are no bytes" if info.engine == "openvino" else "use --engine openvino"
+        why = {
+            "openvino": "its tokens are no bytes",
+            "remote": "another server makes them",
+        }.get(info.engine, "use --engine openvino")
         raise NevaError(f"the {info.engine} engine cannot confine answers to JSON here: {why}")
     if sampling.logprobs and info.top_logprobs is None:
         raise NevaError(

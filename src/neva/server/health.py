@@ -92,8 +92,8 @@ def _about(router: APIRouter, desk: Desk) -> None:
                 "engine": info.engine,
                 "precision": info.precision,
                 "device": info.device,
-                "context": info.context,
-                "image_tokens": info.image_tokens,
+                "context": info.context or None,
+                "image_tokens": info.image_tokens or None,
                 "reproducible": info.reproducible,
             },
         }

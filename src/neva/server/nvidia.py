@@ -38,8 +38,12 @@ def sampling(top_p: float, **others: Any) -> Sampling:
 
 
 def default_tokens(info: EngineInfo) -> int:
-    """`max_tokens` of a request that has none: NVIDIA's 1024, less where the context is small."""
-    return min(Sampling.max_tokens, max(1, info.context // 2))
+    """`max_tokens` of a request that has none: NVIDIA's 1024, less where the context is small.
+
+    A context of 0 is not known: another server's.
+    """
+    half = info.context // 2 if info.context else Sampling.max_tokens
+    return min(Sampling.max_tokens, max(1, half))
 
 
 def nvidia_routes(desk: Desk, door: Door, polls: Polls) -> APIRouter:

@@ -188,8 +188,8 @@ class ModelTruth(BaseModel):
     engine: str
     device: str
     precision: str
-    context: int
-    image_tokens: int
+    context: int | None
+    image_tokens: int | None
     reproducible: bool
     top_logprobs: int | None
     json_schema: bool
@@ -205,7 +205,7 @@ class ModelCard(BaseModel):
     owned_by: str
     root: str
     parent: str | None
-    max_model_len: int
+    max_model_len: int | None
     permission: list[dict[str, Any]]
     neva: ModelTruth
 
@@ -273,8 +273,8 @@ class Profile(BaseModel):
     engine: str
     precision: str
     device: str
-    context: int
-    image_tokens: int
+    context: int | None
+    image_tokens: int | None
     reproducible: bool
 
 

@@ -1,13 +1,14 @@
-"""Any OpenAI-compatible server as an engine, so that a served model is judged like a local one.
+"""Any OpenAI-compatible server as an engine: to judge what it serves, or to serve in front of it.
 
 Only the standard library: a thread for every request under way, one connection each. The server
 lays out the prompt, so the newline that our conversations have between image and question is left
-to it.
+to it, and so are SteerLM's labels. Log probabilities and grammars are not asked of it.
 """
 
 import base64
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http.client import HTTPException
@@ -16,12 +17,24 @@ from typing import Any
 
 from PIL import Image
 
+from neva.engine.admission import check_able
 from neva.engine.protocol import Chunk, EngineInfo, Finish, Request, Stream, Usage
 from neva.engine.stream import ChunkStream
+from neva.engine.wire import (
+    DONE,
+    PATIENCE_S,
+    REFUSALS,
+    Line,
+    Server,
+    Told,
+    refused,
+    said,
+)
 from neva.errors import EngineError, NevaError
-from neva.evaluate.wire import DONE, REFUSALS, Line, Server, Told, refused, said
 from neva.images.image import RGBImage
 from neva.prompts import Conversation, ImageSlot
+
+_log = logging.getLogger("neva.engine")
 
 FINISHES: Mapping[str, Finish] = {
     "stop": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length",
@@ -33,11 +46,28 @@ class Withheld(EngineError):
     """The server gives no answer to this request, and would give none again."""
 
 
-class RemoteEngine:
-    """An Engine over HTTP; `url` is the server's address, with or without /v1."""
+UNREACHED = "the model's own server did not answer; try again"
+BUSY = "the model's own server is busy; try again in a moment"
 
-    def __init__(self, url: str, model: str | None = None, key: str | None = None) -> None:
-        self._server = Server(url, key)
+
+class RemoteEngine:
+    """An Engine over HTTP; `url` is the server's address, with or without /v1.
+
+    `patience`: seconds for which a request is sent again while the server is busy. `discreet`, for
+    strangers who ask: neither its address nor what went wrong there is told, but what it says of a
+    request that it refuses; the log has the rest.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        key: str | None = None,
+        patience: float = PATIENCE_S,
+        discreet: bool = False,
+    ) -> None:
+        self._server = Server(url, key, patience)
+        self._discreet = discreet
         self._lock = Lock()
         self._lines: set[Line] = set()
         listed = self._server.models()
@@ -45,10 +75,12 @@ class RemoteEngine:
         if model is not None and model not in names:
             raise EngineError(f"{url} serves {', '.join(names)}, not {model!r}.")
         self.info = described(listed[names.index(model) if model is not None else 0])
-        self.info = replace(self.info, device=self._server.place)
+        self.info = replace(self.info, device="remote" if discreet else self._server.place)
 
     def generate(self, requests: Sequence[Request]) -> list[Stream]:
         """Send each request from a thread of its own, however many are under way."""
+        for request in requests:
+            check_able(request.sampling, self.info)
         return [self._start(request) for request in requests]
 
     def close(self) -> None:
@@ -84,6 +116,8 @@ class RemoteEngine:
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if request.conversation.turns[-1].role == "assistant":  # go on with it: vLLM's and SGLang's
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
         return json.dumps(body).encode()
 
     def _talk(self, body: bytes, stream: ChunkStream, line: Line) -> None:
@@ -125,8 +159,16 @@ class RemoteEngine:
         words = str(error) or type(error).__name__
         if not isinstance(error, NevaError | OSError | ValueError | HTTPException):
             words = f"an answer that is not OpenAI's ({type(error).__name__}: {words})"
-        own = isinstance(error, Withheld) or (isinstance(error, Told) and error.code in REFUSALS)
-        return Chunk("", "error", Usage(0, 0), f"{self.info.device}: {words}", asker=own)
+        told = error if isinstance(error, Told) else None
+        own = isinstance(error, Withheld) or (told is not None and told.code in REFUSALS)
+        if not self._discreet:
+            words = f"{self._server.place}: {words}"
+        elif not own:
+            _log.warning("%s: %s", self._server.place, words)
+            words = BUSY if told is not None and told.code == 429 else UNREACHED
+        elif told is not None:
+            words = told.words
+        return Chunk("", "error", Usage(0, 0), words, asker=own)
 
 
 def described(entry: Mapping[str, Any]) -> EngineInfo:

@@ -28,7 +28,7 @@ class Told(EngineError):
 
     def __init__(self, code: int, words: str, wait: float = 1.0) -> None:
         super().__init__(f"the server answered {code}: {words}")
-        self.code, self.wait = code, wait
+        self.code, self.words, self.wait = code, words, wait
 
 
 class Line:
@@ -57,8 +57,9 @@ class Line:
 class Server:
     """A server by its address, with or without /v1."""
 
-    def __init__(self, url: str, key: str | None) -> None:
-        wrong = EngineError(f"{url!r} is not an http address; give --url http://HOST:PORT.")
+    def __init__(self, url: str, key: str | None, patience: float = PATIENCE_S) -> None:
+        wrong = EngineError(f"{url!r} is not an http address, as http://HOST:PORT is.")
+        self._patience = patience
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             self._port = parts.port
@@ -80,7 +81,7 @@ class Server:
                 told = json.loads(answer.read())
         except Told as error:
             if error.code in (401, 403):
-                raise EngineError(f"{self.url}: {error} (its key: $NEVA_API_KEY).") from None
+                raise EngineError(f"{self.url}: {error} (does it want another key?)") from None
             if error.code == 429 or error.code >= 500:
                 raise EngineError(f"{self.url}: {error}; try again later.") from None
             raise self._stranger(str(error)) from None
@@ -114,14 +115,14 @@ class Server:
     def _stranger(self, why: str) -> EngineError:
         return EngineError(
             f"no OpenAI-compatible server at {self.url} ({why}); "
-            "start one with `neva serve` or correct --url."
+            "start one, such as `neva serve`, or correct the address."
         )
 
     def _accepted(
         self, body: bytes, line: Line
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """Send, and again for as long as the server is busy, up to PATIENCE_S."""
-        until = time.monotonic() + PATIENCE_S
+        """Send, and again for as long as the server is busy, up to `patience` seconds."""
+        until = time.monotonic() + self._patience
         while True:
             try:
                 return self._send("POST", "/chat/completions", line, body)
