@@ -287,6 +287,7 @@ async function greet() {
     if (!response.ok) throw new Error("not ready");
     const model = (await response.json()).data[0];
     $("model-name").textContent = `${model.id} · ${model.neva.engine} ${model.neva.precision}`;
+    if (model.neva.engine === "remote") $("beyond").textContent = " and on to the model\u2019s own";
     $("max_tokens").max = model.max_model_len || "";
     $("dot").className = "dot ready";
   } catch (error) {
