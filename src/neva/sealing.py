@@ -38,9 +38,13 @@ def put_in_place(made: Path, place: Path) -> None:
     with tempfile.TemporaryDirectory(
         prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True
     ) as away:
+        damaged = Path(away) / "damaged"
         if not whole(place):
             with suppress(FileNotFoundError):
-                place.rename(Path(away) / "damaged")
+                place.rename(damaged)
+        if whole(damaged):  # another process has put it there in between
+            with suppress(OSError):
+                damaged.rename(place)
         try:
             made.rename(place)
         except OSError:

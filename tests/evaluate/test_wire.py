@@ -2,20 +2,26 @@
 
 import json
 import re
+import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_server import DONE, data, event, fake
 from PIL import Image
 
 from neva.engine.protocol import Chunk, Request, collect
 from neva.engine.remote import RemoteEngine
+from neva.engine.wire import Server
 from neva.errors import EngineError
 from neva.evaluate import Item, evaluate
 from neva.evaluate.easy_vqa import EasyVQA
+from neva.images import from_pixels
 from neva.prompts import ask
 
 HELLO = Request(ask("hello", images=0))
@@ -207,3 +213,82 @@ def test_a_dying_server_leaves_no_half_answer_to_a_resumed_run(tmp_path: Path) -
         remote.close()
     assert report.resumed == 2
     assert report.metrics["accuracy"] == 100
+
+
+def test_a_handshake_that_never_comes_holds_nobody_up() -> None:
+    """A connection that is still being made can be left as one whose answer is awaited."""
+    with fake(lambda body: (200, b"")) as url, socket.create_server(("127.0.0.1", 0)) as mute:
+        remote = RemoteEngine(url)
+        remote._server = Server(f"https://127.0.0.1:{mute.getsockname()[1]}", None)
+        stream = remote.generate([HELLO])[0]
+        mute.accept()
+        start = time.monotonic()
+        stream.cancel()
+        assert collect(stream)[1].finish == "cancelled"
+        assert time.monotonic() - start < 2
+
+
+@contextmanager
+def closing_early(answer: bytes) -> Iterator[str]:
+    """A server that answers a POST when it has its head, and reads no body, as nginx does."""
+
+    def one(wire: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += wire.recv(1000)
+        models = b'{"data": [{"id": "m"}]}'
+        good = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(models), models)
+        wire.sendall(good if head.startswith(b"GET") else answer)
+        wire.close()
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=one, args=(door.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+
+
+def test_what_is_said_of_a_body_that_is_too_large_is_read() -> None:
+    told = b'{"error": {"message": "too large"}}'
+    head = b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), dtype=np.uint8)
+    asked = Request(ask("what?"), (from_pixels(noise),))
+    with closing_early(head % len(told) + told) as url:
+        last = collect(RemoteEngine(url, discreet=True).generate([asked])[0])[1]
+    assert (last.finish, last.error, last.asker) == ("error", "too large", True)
+
+
+def test_who_leaves_is_no_fault_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    silent, asked = threading.Event(), threading.Event()
+
+    def answer(body: dict[str, Any]) -> tuple[int, bytes]:
+        asked.set()
+        silent.wait(30)
+        return 200, b""
+
+    with fake(answer) as url:
+        remote = RemoteEngine(url, discreet=True)
+        stream = remote.generate([HELLO])[0]
+        assert asked.wait(10)
+        stream.cancel()
+        silent.set()
+        ended = time.monotonic() + 10
+        while remote._under_way and time.monotonic() < ended:
+            time.sleep(0.01)
+    assert not remote._under_way
+    assert not caplog.records
+
+
+def test_no_secret_in_a_sentence() -> None:
+    with fake(lambda body: (200, b"")) as url:
+        with pytest.raises(EngineError, match="serves m, not 'other'") as caught:
+            RemoteEngine(url.replace("//", "//ann:secret@"), "other")
+        assert "secret" not in str(caught.value)
+    with pytest.raises(EngineError, match="no HTTP header may have"):
+        Server("http://127.0.0.1:1", "schlüssel")
+    nan = b'{"data": [{"id": "m", "max_model_len": NaN}]}'
+    with fake(lambda body: (200, b""), nan) as url:
+        assert RemoteEngine(url).info.context == 0

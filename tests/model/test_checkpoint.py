@@ -218,6 +218,7 @@ def deepen(folder: Path) -> None:
         (cut_weights, "cut short"),
         (say(mm_vision_tower="openai/clip"), "LLaVA's own layout"),
         (say(vision_config={"model_type": "siglip_vision_model"}), "neva takes CLIP only"),
+        (say(text_config="llama"), "text_config is no JSON object"),
         (say(quantization_config={"quant_method": "awq"}), "its weights are quantised"),
         (index("../outside.safetensors"), "not an index of weights"),
         (index(5), "not an index of weights"),

@@ -164,6 +164,23 @@ def test_a_head_of_its_own_is_kept_whatever_the_configuration_says(
         np.testing.assert_array_equal(read_tensors(saved)[HEAD], tensors[HEAD])
 
 
+def test_special_tokens_of_any_form_become_those_of_all_versions(
+    composed: dict[str, Checkpoint], tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(composed["llama"].path, source)
+    record = json.loads((source / "tokenizer_config.json").read_text())
+    record |= {"extra_special_tokens": [{"content": "<a>", "special": True}, "<b>"]}
+    for more in (None, ["<b>", {"content": "<c>"}]):
+        record["additional_special_tokens"] = more
+        (source / "tokenizer_config.json").write_text(json.dumps(record))
+        out = rewrite(Checkpoint.open(source), tmp_path / f"out-{more is None}").path
+        written = json.loads((out / "tokenizer_config.json").read_text())
+        kept = ["<b>", "<c>"] if more else []
+        assert set(written["additional_special_tokens"]) == {"<a>", "<b>", *kept}
+        check_tokenizer(out)
+
+
 def test_what_is_left_out_is_told(
     composed: dict[str, Checkpoint], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -67,12 +67,14 @@ def bench(
     wide = Console(highlight=False)
     if not wide.is_terminal:
         wide = Console(highlight=False, width=WIDTH)  # a file has no edge
-    wide.print(table(results, f"{info.name}, {info.engine} {info.precision}"))
-    if json is not None:
-        asked = {**identity, "engine": info.engine, "precision": info.precision}
-        size = {"width": width, "height": height, "max_tokens": max_tokens, "seed": seed}
-        found = {"asked": asked | size, "machine": machine(), "results": results}
-        write_whole(json, jsonlib.dumps(found, indent=1) + "\n")
+    asked = {**identity, "engine": info.engine, "precision": info.precision}
+    size = {"width": width, "height": height, "max_tokens": max_tokens, "seed": seed}
+    found = {"asked": asked | size, "machine": machine(), "results": results}
+    try:
+        wide.print(table(results, f"{info.name}, {info.engine} {info.precision}"))
+    finally:  # the table's reader may have left
+        if json is not None:
+            write_whole(json, jsonlib.dumps(found, indent=1) + "\n")
 
 
 def check_size(width: int, height: int) -> None:

@@ -110,8 +110,10 @@ def evaluate(
                 reports[run] = run_task(chosen, opened, limit, watch=watch, **asked)
     others = {run.value: one.metrics for run, one in reports.items() if run is not baseline}
     result = replace(reports[baseline], beside=others)
-    show(result, Console(highlight=False))  # first: it is what cannot be lost any more
-    write(result, json, report, partials.values())
+    try:
+        show(result, Console(highlight=False))  # first: writing may fail, and a pipe be broken
+    finally:
+        write(result, json, report, partials.values())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http.client import HTTPException
@@ -47,6 +48,7 @@ class Withheld(EngineError):
 
 
 UNREACHED = "the model's own server did not answer; try again"
+LEFT = Chunk("", "cancelled", Usage(0, 0))
 BUSY = "the model's own server is busy; try again in a moment"
 
 
@@ -69,11 +71,11 @@ class RemoteEngine:
         self._server = Server(url, key, patience)
         self._discreet = discreet
         self._lock = Lock()
-        self._lines: set[Line] = set()
+        self._under_way: dict[Line, ChunkStream] = {}
         listed = self._server.models()
         names = [str(entry.get("id")) for entry in listed]
         if model is not None and model not in names:
-            raise EngineError(f"{url} serves {', '.join(names)}, not {model!r}.")
+            raise EngineError(f"{self._server.url} serves {', '.join(names)}, not {model!r}.")
         self.info = described(listed[names.index(model) if model is not None else 0])
         self.info = replace(self.info, device="remote" if discreet else self._server.place)
 
@@ -86,16 +88,21 @@ class RemoteEngine:
     def close(self) -> None:
         """End the streams under way, at once even where the server is silent."""
         with self._lock:
-            lines = list(self._lines)
-        for line in lines:
-            line.hang_up()
+            streams = list(self._under_way.values())
+        for stream in streams:
+            stream.cancel()
 
     def _start(self, request: Request) -> Stream:
         line = Line()
-        stream = ChunkStream(line.hang_up)
+
+        def leave() -> None:
+            line.hang_up()
+            stream.push(LEFT)  # now: a connection that is still being made hears nothing
+
+        stream = ChunkStream(leave)
         body = self._body(request)
         with self._lock:
-            self._lines.add(line)
+            self._under_way[line] = stream
         # a daemon: a connection that is still being made must not keep the process alive
         Thread(
             target=self._talk, args=(body, stream, line), name="neva-remote", daemon=True
@@ -125,12 +132,10 @@ class RemoteEngine:
         try:
             last = self._answer(body, stream, line)
         except Exception as error:  # who waits for the last chunk would wait for ever
-            last = self._failure(error)
+            last = LEFT if line.cut.is_set() else self._failure(error)
         finally:
             with self._lock:
-                self._lines.discard(line)
-        if line.cut.is_set():
-            last = Chunk("", "cancelled", Usage(0, 0))
+                del self._under_way[line]
         stream.push(last)
 
     def _answer(self, body: bytes, stream: ChunkStream, line: Line) -> Chunk:
@@ -187,7 +192,7 @@ def described(entry: Mapping[str, Any]) -> EngineInfo:
 
 def number(told: object) -> int:
     """A count, 0 where the server tells none."""
-    return int(told) if isinstance(told, int | float) else 0
+    return int(told) if isinstance(told, int | float) and math.isfinite(told) else 0
 
 
 def finish_of(reason: object) -> Finish | None:

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from neva.errors import EngineError
 
+CONNECT_S = 10.0
+"""For a connection, and for the list of models, which no server has to think about."""
 TIMEOUT_S = 600.0
 PATIENCE_S = 600.0
 REFUSALS = frozenset((400, 413, 422))  # of this request, however often it is sent
@@ -58,8 +60,12 @@ class Server:
     """A server by its address, with or without /v1."""
 
     def __init__(self, url: str, key: str | None, patience: float = PATIENCE_S) -> None:
-        wrong = EngineError(f"{url!r} is not an http address, as http://HOST:PORT is.")
+        wrong = EngineError(
+            f"{url.rpartition('@')[2]!r} is not an http address, as http://HOST:PORT is."
+        )
         self._patience = patience
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise EngineError("the key of the server has letters that no HTTP header may have.")
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             self._port = parts.port
@@ -76,7 +82,7 @@ class Server:
     def models(self) -> list[dict[str, Any]]:
         """What is served, at least one; EngineError in one sentence with the address."""
         try:
-            connection, answer = self._send("GET", "/models", Line())
+            connection, answer = self._send("GET", "/models", Line(), wait=CONNECT_S)
             with closing(connection), closing(answer):
                 told = json.loads(answer.read())
         except Told as error:
@@ -131,27 +137,47 @@ class Server:
                 if busy.code != 429 or late or line.cut.wait(busy.wait):
                     raise
 
+    def _connected(self, line: Line, wait: float) -> http.client.HTTPConnection:
+        """A connection that `line` holds before it is one: handshakes can be silent, too."""
+        host, secure = self._parts.hostname or "", self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(host, self._port)
+        opened = socket.create_connection((connection.host, connection.port), CONNECT_S)
+        try:
+            line.hold(opened)
+            if secure:
+                context = ssl.create_default_context()
+                opened = context.wrap_socket(opened, server_hostname=host)
+                line.hold(opened)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            opened.settimeout(wait)
+        except BaseException:
+            opened.close()
+            raise
+        connection.sock = opened
+        return connection
+
     def _send(
-        self, method: str, path: str, line: Line, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        line: Line,
+        body: bytes | None = None,
+        wait: float = TIMEOUT_S,
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """One request; the caller closes both. Told unless the status is 200."""
-        host, port = self._parts.hostname or "", self._port
-        connection = (
-            http.client.HTTPSConnection(
-                host, port, timeout=TIMEOUT_S, context=ssl.create_default_context()
-            )
-            if self._parts.scheme == "https"
-            else http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        )
+        """One request; the caller closes both. Told unless the status is 200.
+
+        A server may refuse a body before it has read it: what it said is read all the same.
+        """
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if method == "GET":
             headers = {"Accept": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
+        connection = self._connected(line, wait)
         try:
-            connection.connect()
-            line.hold(connection.sock)
-            connection.request(method, self._base + path, body, headers)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, self._base + path, body, headers)
             answer = connection.getresponse()
             if answer.status == 200:
                 return connection, answer

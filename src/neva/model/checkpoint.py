@@ -155,6 +155,9 @@ def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
             f"{place}: this is a {kind!r} model, not a LLaVA checkpoint; "
             "join a CLIP and a language model with `neva compose`."
         )
+    for part in ("text_config", "vision_config"):
+        if not isinstance(config.get(part) or {}, dict):
+            raise CheckpointError(f"{place}: {part} is no JSON object; copy it again.")
     tower = vision_config(config)["model_type"]
     if tower != "clip_vision_model":
         raise CheckpointError(

@@ -53,7 +53,10 @@ def check_template(name: str) -> None:
 
 def image_token_id(config: Mapping[str, Any]) -> int:
     """The id whose places are filled with image features, as any version names it."""
-    return int(config.get("image_token_index", config.get("image_token_id", 32000)))
+    for name in ("image_token_index", "image_token_id"):
+        if isinstance(found := config.get(name), int):
+            return found
+    return 32000
 
 
 def _template(

@@ -55,8 +55,9 @@ def _readable_tokenizer(record: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(extra, list):  # 5 writes a list of texts, 4.57 wants names of attributes
         named = mended.pop("model_specific_special_tokens", None) or {}
         mended["extra_special_tokens"] = named
-        more = [*mended.get("additional_special_tokens", ()), *extra]
-        mended["additional_special_tokens"] = list(dict.fromkeys(more))
+        more = [*(mended.get("additional_special_tokens") or ()), *extra]
+        texts = (one["content"] if isinstance(one, dict) else one for one in more)
+        mended["additional_special_tokens"] = list(dict.fromkeys(texts))
     return mended
 
 

@@ -66,7 +66,9 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
             places = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
             names = sorted({_plain(name) for name in places})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{index}: not an index of weights; copy it again.") from error
+            raise CheckpointError(
+                f"{index}: not an index of weights ({error}); copy it again."
+            ) from error
         for name in names:
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder}: {name} is named in {INDEX} but is not there.")
