@@ -133,3 +133,15 @@ def test_the_table_survives_a_result_that_cannot_be_written(
     shown = capsys.readouterr()
     assert "requests/s" in shown.out
     assert "No space left" in shown.err
+
+
+def test_the_figures_survive_a_table_whose_reader_has_left(
+    monkeypatch: pytest.MonkeyPatch, works: list[Work], tmp_path: Path
+) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(bench.Console, "print", gone)
+    out = tmp_path / "b.json"
+    assert run(monkeypatch, "--scenario", "text", "--json", out) != 0
+    assert json.loads(out.read_text())["results"]
