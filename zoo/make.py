@@ -70,7 +70,7 @@ TRIAL = Budget(
     talk=(4, 4),
     words=("--steps", "20", "--views", "1", "--scenes", "500", "--keep-steps", "20"),
 )
-"""Learns nothing; of a quarter of an hour most goes into drawings and records, which are whole."""
+"""Learns nothing; most of its two hours goes into drawings, features, records: they are whole."""
 
 
 @dataclass(frozen=True)
