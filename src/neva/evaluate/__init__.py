@@ -83,16 +83,10 @@ def evaluate(
     asked = {
         "task": task.name,
         **(model or {"model": engine.info.name}),
-        "engine": engine.info.engine,
-        "precision": engine.info.precision,
-        "suffix": asking.suffix,
-        "system": system,
+        **_how(engine, asking),
         "baseline": baseline,
         "limit": limit,
         "data": digest(items),
-        "temperature": 0.0,
-        "max_tokens": task.max_tokens,
-        "neva": version("neva-vlm"),
     }
     kept = Partial.open(partial, asked)
     resumed = len(kept.answers)
@@ -102,7 +96,7 @@ def evaluate(
     finally:
         kept.close()
     seconds = time.perf_counter() - start
-    if all(one.error is not None for one in judged):
+    if judged and all(one.error is not None for one in judged):
         raise EngineError(f"no question could be asked; the first: {judged[0].error}")
     return Report(
         task=task.name,
@@ -116,3 +110,16 @@ def evaluate(
         seconds=seconds,
         resumed=resumed,
     )
+
+
+def _how(engine: Engine, asking: Asking) -> dict[str, Any]:
+    """By what and in which words the questions are asked, as it is recorded."""
+    return {
+        "engine": engine.info.engine,
+        "precision": engine.info.precision,
+        "suffix": asking.suffix,
+        "system": asking.system,
+        "temperature": 0.0,
+        "max_tokens": asking.max_tokens,
+        "neva": version("neva-vlm"),
+    }
