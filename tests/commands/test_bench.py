@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from called import exit_code
 
 from neva.cli import main
 from neva.commands import bench, opening
@@ -68,31 +69,23 @@ def works(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
     return given
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """`neva bench WORDS` in this process; its exit code."""
-    monkeypatch.setattr(sys, "argv", ["neva", "bench", *map(str, words)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    return int(left.value.code or 0)
-
-
 def test_new_pictures_are_new_in_every_run(
     monkeypatch: pytest.MonkeyPatch, works: list[Work], tmp_path: Path
 ) -> None:
     out = tmp_path / "bench.json"
     one = ("--scenario", "new-image", "--concurrency", "1", "--concurrency", "1")
-    assert [run(monkeypatch, *one, "--json", out) for _ in range(2)] == [0, 0]
+    assert [exit_code(monkeypatch, "bench", *one, "--json", out) for _ in range(2)] == [0, 0]
     assert len(works) == 2, "the same concurrency twice would not be new the second time"
     assert works[0].seed != works[1].seed
     assert json.loads(out.read_text())["asked"]["seed"] == works[1].seed
-    assert run(monkeypatch, *one, "--seed", "7") == 0
+    assert exit_code(monkeypatch, "bench", *one, "--seed", "7") == 0
     assert works[2].seed == 7
 
 
 def test_says_where_no_tokens_were_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], works: list[Work]
 ) -> None:
-    assert run(monkeypatch, "--scenario", "text") == 0
+    assert exit_code(monkeypatch, "bench", "--scenario", "text") == 0
     assert "not told" in capsys.readouterr().out
 
 
@@ -117,7 +110,7 @@ def test_refuses_before_it_measures(
     monkeypatch.setattr(opening, "RemoteEngine", never)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    assert run(monkeypatch, *words) == code
+    assert exit_code(monkeypatch, "bench", *words) == code
     assert says in capsys.readouterr().err
 
 
@@ -129,7 +122,7 @@ def test_the_table_survives_a_result_that_cannot_be_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bench, "write_whole", full)
-    assert run(monkeypatch, "--scenario", "text", "--json", tmp_path / "b.json") == 1
+    assert exit_code(monkeypatch, "bench", "--scenario", "text", "--json", tmp_path / "b.json") == 1
     shown = capsys.readouterr()
     assert "requests/s" in shown.out
     assert "No space left" in shown.err
@@ -143,5 +136,5 @@ def test_the_figures_survive_a_table_whose_reader_has_left(
 
     monkeypatch.setattr(bench.Console, "print", gone)
     out = tmp_path / "b.json"
-    assert run(monkeypatch, "--scenario", "text", "--json", out) != 0
+    assert exit_code(monkeypatch, "bench", "--scenario", "text", "--json", out) != 0
     assert json.loads(out.read_text())["results"]

@@ -1,21 +1,12 @@
 """`neva eval` with a real engine and a tiny model."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from called import exit_code
 
-from neva.cli import main
 from neva.commands import eval as verb
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """`neva eval WORDS` in this process; its exit code."""
-    monkeypatch.setattr(sys, "argv", ["neva", "eval", *map(str, words)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    return int(left.value.code or 0)
 
 
 def test_measures_and_writes(
@@ -24,7 +15,7 @@ def test_measures_and_writes(
 ) -> None:  # fmt: skip
     out, page = tmp_path / "out.json", tmp_path / "out.html"
     words = ("easy-vqa", "--model", checkpoint, "--limit", 20, "--json", out, "--report", page)
-    assert run(monkeypatch, *words) == 0
+    assert exit_code(monkeypatch, "eval", *words) == 0
     shown = capsys.readouterr()
     assert "accuracy" in shown.out
     found = json.loads(out.read_text())
@@ -43,7 +34,7 @@ def test_puts_the_baselines_beside(
     out = tmp_path / "out.json"
     words = ("easy-vqa", "--model", checkpoint, "--limit", 12, "--json", out)
     beside = ("--beside", "text", "--beside", "shuffled", "--suffix", r"\nShort.")
-    assert run(monkeypatch, *words, *beside) == 0
+    assert exit_code(monkeypatch, "eval", *words, *beside) == 0
     shown = capsys.readouterr().out
     assert "text" in shown
     assert "shuffled" in shown
@@ -64,7 +55,7 @@ def test_the_score_and_the_answers_survive_a_page_that_cannot_be_written(
     out, page = tmp_path / "out.json", tmp_path / "out.html"
     words = ("easy-vqa", "--model", checkpoint, "--limit", 3, "--json", out, "--report", page)
     monkeypatch.setattr(verb, "write_whole", full)
-    assert run(monkeypatch, *words) == 1
+    assert exit_code(monkeypatch, "eval", *words) == 1
     shown = capsys.readouterr()
     assert "accuracy" in shown.out
     assert "No space left" in shown.err
@@ -103,7 +94,7 @@ def test_what_a_user_can_mend_is_one_sentence(
     monkeypatch.chdir(broken)
     monkeypatch.setenv("COLUMNS", "200")
     known = {"TINY": checkpoint, "DIR": tmp_path, "BROKEN": broken}
-    assert run(monkeypatch, *(known.get(word, word) for word in words)) == code
+    assert exit_code(monkeypatch, "eval", *(known.get(word, word) for word in words)) == code
     shown = capsys.readouterr()
     assert shown.out == ""
     assert says in shown.err
