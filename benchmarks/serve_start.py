@@ -1,5 +1,6 @@
 """A peer that is up and answers: its server over HTTP, or the raw engine over a pipe."""
 
+import contextlib
 import http.client
 import json
 import subprocess
@@ -57,6 +58,8 @@ class PipeAsker:
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = ""
+            with contextlib.suppress(BrokenPipeError):  # what was not sent is tried again here
+                self._process.stdin.close()
         if not line:
             raise RuntimeError(f"the raw engine ended with code {self._process.wait()}")
         return [Answer(**answer) for answer in json.loads(line)]

@@ -126,7 +126,8 @@ def test_the_interval_is_as_wide_as_the_noise() -> None:
     assert low < 2.0 < high and 2.0 < high - low < 12.0
 
 
-def test_the_raw_engine_is_asked_over_a_pipe_and_its_end_is_told() -> None:
+@pytest.mark.parametrize("gone", [False, True], ids=["just-ending", "long-gone"])
+def test_the_raw_engine_is_asked_over_a_pipe_and_its_end_is_told(gone: bool) -> None:
     import subprocess
     import sys
 
@@ -144,5 +145,7 @@ def test_the_raw_engine_is_asked_over_a_pipe_and_its_end_is_told() -> None:
         asker = PipeAsker(process)
         (answer,) = asker.ask([{}, {}], 8, 5.0)
         assert answer.ttft == 0.5 and answer.text == "[8, 5.0, 2]" and answer.tokens == 2
+        if gone:  # else the question may still be taken by the pipe
+            process.wait()
         with pytest.raises(RuntimeError, match="ended with code 0"):
             asker.ask([{}], 1, 5.0)
