@@ -25,6 +25,7 @@ VERBS = {
     "key": ("key", "Make, list, rotate and remove the server's API keys."),
     "conversations": ("conversations", "List, export and delete what a server has stored."),
     "compose": ("compose", "Join a CLIP and a GPT by a projector into a checkpoint."),
+    "import": ("import_checkpoint", "Make a checkpoint of one of LLaVA's own or of NeMo's."),
     "check": ("check", "Verify training records and their images before a run."),
     "stats": ("stats", "Lengths and supervised share of training data."),
     "cache": ("cache", "Cache the frozen CLIP's features of a data set."),

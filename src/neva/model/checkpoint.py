@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from neva.errors import CheckpointError
 from neva.images import PixelRecipe
 from neva.model import provenance as origin
+from neva.model.fingerprint import fingerprint
 from neva.model.foreign import guess_provenance, image_token_id
 from neva.model.keys import BODY
 from neva.model.provenance import Provenance, read_provenance
@@ -43,8 +44,7 @@ class Checkpoint:
         may not gainsay one.
         """
         folder = Path(path)
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder}: no such directory; give a checkpoint's path.")
+        _check_folder(folder)
         config = read_json(folder / CONFIG)
         _check_kind(folder, config)
         _require_tokenizer(folder)
@@ -123,6 +123,11 @@ class Checkpoint:
         """sha256 of the weights: identity and cache key. Reads every byte, once per object."""
         return sha256_weights(self.path)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 digits that tell weights apart, read from a few bytes of each tensor."""
+        return fingerprint(self.path)
+
     def _eos_ids(self) -> Iterator[int]:
         generation = self.path / "generation_config.json"
         sources = [self.config, text_config(self.config)]
@@ -141,13 +146,25 @@ def read_tensors(checkpoint: Checkpoint) -> TensorFiles:
     return read_weights(checkpoint.path)
 
 
+def _check_folder(folder: Path) -> None:
+    """CheckpointError for what is no directory, or is a NeMo archive, packed or not."""
+    packed = folder.suffix == ".nemo" and folder.is_file()
+    if packed or ((folder / "model_config.yaml").is_file() and not (folder / CONFIG).is_file()):
+        raise CheckpointError(
+            f"{folder}: this is a NeMo archive; make a checkpoint of it first, by "
+            f"`neva import {folder} --language LM -o DIR`."
+        )
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such directory; give a checkpoint's path.")
+
+
 def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
     """CheckpointError for what is no LLaVA of a CLIP, or is quantised."""
     place = folder / CONFIG
     if "mm_vision_tower" in config or "mm_projector_type" in config:
         raise CheckpointError(
-            f"{place}: this is LLaVA's own layout, which neva cannot read; take the same model as "
-            "converted for transformers (a name that ends in -hf)."
+            f"{place}: this is LLaVA's own layout; make a checkpoint of it first, by "
+            f"`neva import {folder} -o DIR`."
         )
     if config.get("model_type") != "llava":
         kind = config.get("model_type", "unknown")

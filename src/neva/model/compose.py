@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
 
 from neva.errors import CheckpointError
 from neva.model.arrays import as_array
+from neva.model.assemble import Words, llava_config, write_files
 from neva.model.checkpoint import Checkpoint
-from neva.model.config import readable_by_all
-from neva.model.files import check_free, write_json, written_aside
+from neva.model.files import check_free, written_aside
 from neva.model.keys import HEAD, PROJECTOR
 from neva.model.kinds import DType, ProjectorKind
 from neva.model.language import Language, read_language
-from neva.model.processor import IMAGE_TOKEN, ProcessorFacts, write_processor
-from neva.model.projector import ACTIVATIONS, check_kind, fresh_projector
+from neva.model.processor import IMAGE_TOKEN
+from neva.model.projector import check_kind, fresh_projector
 from neva.model.provenance import Aspect, Provenance
 from neva.model.shapes import counted_layers, expected_shapes, text_config
 from neva.model.source import source_name, source_sha256
 from neva.model.vision import Vision, read_vision
 from neva.model.weights import write_tensors
-from neva.prompts import TEMPLATES, stop_ids
+from neva.prompts import TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def compose(
     kind = getattr(torch, dtype)
     seen, spoken = read_vision(vision, kind), read_language(language, kind)
     layers = [feature_layer] if isinstance(feature_layer, int) else list(feature_layer)
-    _check_layers(vision, layers, seen.config["num_hidden_layers"])
-    parts = Parts(seen, spoken, _add_image_token(spoken))
+    check_layers(vision, layers, seen.config["num_hidden_layers"])
+    parts = Parts(seen, spoken, add_image_token(spoken.tokenizer, spoken.source))
     config = _config(parts, projector, layers, dtype)
     tensors = {**seen.tensors, **_with_image_row(spoken, parts.image_token_id)}
     target = float(tensors[spoken.embedding].float().pow(2).mean().sqrt())
@@ -81,7 +81,7 @@ def compose(
     return Checkpoint.open(out)
 
 
-def _check_layers(vision: str | Path, layers: Sequence[int], depth: int) -> None:
+def check_layers(vision: str | Path, layers: Sequence[int], depth: int) -> None:
     """CheckpointError unless a tower of so many layers has all of them, each of them once."""
     for layer in layers:
         if not 0 < abs(layer) <= depth:
@@ -103,13 +103,12 @@ def _check_words(projector: str, template: str, aspect: str, dtype: str) -> None
             )
 
 
-def _add_image_token(language: Language) -> int:
+def add_image_token(tokenizer: Tokenizer, source: str) -> int:
     """The id of the image token, added to the tokenizer as special if it is not there yet."""
-    tokenizer = language.tokenizer
     tokenizer.add_special_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)])
     found = tokenizer.token_to_id(IMAGE_TOKEN)
     if found is None:
-        raise CheckpointError(f"{language.source}: its tokenizer does not take a new token.")
+        raise CheckpointError(f"{source}: its tokenizer does not take a new token.")
     return found
 
 
@@ -121,36 +120,33 @@ def _with_image_row(language: Language, image_token_id: int) -> dict[str, Tensor
     """
     tensors = dict(language.tensors)
     for name in {language.embedding, HEAD} & tensors.keys():
-        rows = tensors[name]
-        others = rows[:image_token_id] if image_token_id else rows[1:]
-        mean = others.float().mean(0, keepdim=True).to(rows.dtype)
-        more = mean.expand(max(0, image_token_id + 1 - rows.shape[0]), -1)
-        tensors[name] = torch.cat([rows, more]).index_copy(0, torch.tensor([image_token_id]), mean)
+        tensors[name] = with_mean_row(tensors[name], image_token_id)
     return tensors
+
+
+def with_mean_row(rows: Tensor, place: int) -> Tensor:
+    """The rows, where that at `place` is the mean of those before it; (V, D) -> (V or more, D)."""
+    others = rows[:place] if place else rows[1:]
+    mean = others.float().mean(0, keepdim=True).to(rows.dtype)
+    more = mean.expand(max(0, place + 1 - rows.shape[0]), -1)
+    return torch.cat([rows, more]).index_copy(0, torch.tensor([place]), mean)
 
 
 def _config(
     parts: Parts, projector: ProjectorKind, layers: Sequence[int], dtype: DType
 ) -> dict[str, Any]:
     """`config.json`."""
-    text = dict(parts.language.config)
-    rows = parts.language.tensors[parts.language.embedding].shape[0]
-    text["vocab_size"] = max(rows, parts.image_token_id + 1)
-    vision = dict(parts.vision.config)
-    config = {
-        "architectures": ["LlavaForConditionalGeneration"],
-        "model_type": "llava",
-        "image_token_index": parts.image_token_id,
-        "image_seq_length": (vision["image_size"] // vision["patch_size"]) ** 2,
-        "projector_hidden_act": ACTIVATIONS[projector],
-        "multimodal_projector_bias": True,
-        "vision_feature_layer": layers[0] if len(layers) == 1 else list(layers),
-        "vision_feature_select_strategy": "default",
-        "tie_word_embeddings": parts.language.tied,
-        "text_config": text,
-        "vision_config": vision,
-    }
-    return readable_by_all(config, dtype)
+    language = parts.language
+    rows = language.tensors[language.embedding].shape[0]
+    return llava_config(
+        {**language.config, "vocab_size": max(rows, parts.image_token_id + 1)},
+        dict(parts.vision.config),
+        projector,
+        layers,
+        parts.image_token_id,
+        language.tied,
+        dtype,
+    )
 
 
 def _write(
@@ -163,18 +159,6 @@ def _write(
 ) -> None:
     """Write everything but `neva.json`."""
     language, vision = parts.language, parts.vision
-    stops = stop_ids(TEMPLATES[template], language.tokenizer)
-    facts = ProcessorFacts(
-        image_size=vision.config["image_size"],
-        patch_size=vision.config["patch_size"],
-        mean=vision.mean,
-        std=vision.std,
-        aspect=aspect,
-        context=int(text_config(config)["max_position_embeddings"]),
-        special=language.special,
-        eos_ids=sorted({*language.eos_ids, *stops}),
-        image_token_id=parts.image_token_id,
-    )
-    write_json(folder / "config.json", config)
-    write_processor(folder, facts, language.tokenizer, TEMPLATES[template])
+    words = Words(language.tokenizer, language.special, language.eos_ids)
+    write_files(folder, config, words, (vision.mean, vision.std), template, aspect)
     write_tensors(folder, {name: as_array(tensors[name]) for name in expected_shapes(config)})

@@ -68,10 +68,13 @@ def _template(
     text = _chat_template(folder)
     if text and (ours := _ours(text, folder, config)):
         return ours, "chat template"
-    for mark, name in _MARKS:
-        if mark in text:
-            return name, "likeness"
-    return DEFAULT_TEMPLATE, "default"
+    like = likeness(text)
+    return (like, "likeness") if like else (DEFAULT_TEMPLATE, "default")
+
+
+def likeness(chat_template: str) -> str | None:
+    """The template that a chat template's marks are like, if any."""
+    return next((name for mark, name in _MARKS if mark in chat_template), None)
 
 
 def _ours(text: str, folder: Path, config: Mapping[str, Any]) -> str | None:

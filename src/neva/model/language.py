@@ -49,7 +49,7 @@ def read_language(source: str | Path, dtype: torch.dtype) -> Language:
     """Read a causal LM; CheckpointError for an unsupported family or an unreadable source."""
     check_source(source)
     where = _locate(source)
-    config = _read(source, AutoConfig, where)
+    config = read_part(source, AutoConfig, where)
     if config.model_type not in FAMILIES:
         raise CheckpointError(
             f"{source}: a {config.model_type!r} language model cannot be composed; "
@@ -58,13 +58,13 @@ def read_language(source: str | Path, dtype: torch.dtype) -> Language:
     options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True}
     if "gguf_file" not in where:
         options["use_safetensors"] = True  # never a pickle
-    model, report = _read(source, AutoModelForCausalLM, where, **options)
+    model, report = read_part(source, AutoModelForCausalLM, where, **options)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise CheckpointError(
             f"{source}: {len(missing)} tensors are missing, first {missing[0]}; copy it again."
         )
-    tokenizer = _read(source, AutoTokenizer, where)
+    tokenizer = read_part(source, AutoTokenizer, where)
     tensors = {BODY + name: tensor for name, tensor in model.base_model.state_dict().items()}
     head, words = model.get_output_embeddings().weight, model.get_input_embeddings().weight
     tied = head.data_ptr() == words.data_ptr()
@@ -75,7 +75,7 @@ def read_language(source: str | Path, dtype: torch.dtype) -> Language:
         config={**part_config(model.config.to_dict()), "tie_word_embeddings": HEAD not in tensors},
         tensors=tensors,
         embedding=next(name for name, t in tensors.items() if t.data_ptr() == words.data_ptr()),
-        tokenizer=_raw_tokenizer(source, tokenizer, where),
+        tokenizer=raw_tokenizer(source, tokenizer, where),
         special={name: getattr(tokenizer, name) for name in SPECIAL if getattr(tokenizer, name)},
         eos_ids=_eos_ids(model, tokenizer),
     )
@@ -89,7 +89,7 @@ def _locate(source: str | Path) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": str(source)}
 
 
-def _read(source: str | Path, kind: Any, where: Mapping[str, Any], **options: Any) -> Any:
+def read_part(source: str | Path, kind: Any, where: Mapping[str, Any], **options: Any) -> Any:
     """`from_pretrained` whose many kinds of failure are one CheckpointError.
 
     A model's own Python is never run, and nobody is asked whether it may.
@@ -102,7 +102,7 @@ def _read(source: str | Path, kind: Any, where: Mapping[str, Any], **options: An
         raise CheckpointError(f"{source}: cannot be read as a language model: {reason}") from error
 
 
-def _raw_tokenizer(source: str | Path, tokenizer: Any, where: Mapping[str, Any]) -> Tokenizer:
+def raw_tokenizer(source: str | Path, tokenizer: Any, where: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer as its makers saved it, else as transformers converts it."""
     if "gguf_file" not in where:
         file = cached_file(

@@ -5,16 +5,14 @@ is the identity, and linear_2 is the identity matrix, which never learns. So eve
 loads LLaVA loads it, and its output is linear_1's to the last bit.
 """
 
-from collections.abc import Mapping
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from neva.errors import CheckpointError
-from neva.model.kinds import ProjectorKind
+from neva.model.kinds import ACTIVATIONS, ProjectorKind
 
-ACTIVATIONS: Mapping[str, str] = {"mlp2x_gelu": "gelu", "linear": "linear"}
 PROBES = 8
 
 

@@ -65,7 +65,7 @@ def read_vision(source: str | Path, dtype: torch.dtype) -> Vision:
         raise CheckpointError(
             f"{source}: {len(missing)} tensors are missing, first {missing[0]}; copy it again."
         )
-    mean, std = _colours(source)
+    mean, std = colours(source)
     state = model.state_dict().items()
     return Vision(
         model=model,
@@ -76,7 +76,7 @@ def read_vision(source: str | Path, dtype: torch.dtype) -> Vision:
     )
 
 
-def _colours(source: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def colours(source: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation by which the CLIP's own preprocessor normalises."""
     try:
         record, _ = ImageProcessingMixin.get_image_processor_dict(source)

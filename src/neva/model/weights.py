@@ -64,7 +64,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if index.is_file():
         try:
             places = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            names = sorted({_plain(name) for name in places})
+            names = sorted({plain_name(name) for name in places})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{index}: not an index of weights ({error}); copy it again."
@@ -82,7 +82,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     raise CheckpointError(f"{folder}: there is no {SINGLE} and no {INDEX}; {remedy}")
 
 
-def _plain(name: Any) -> str:
+def plain_name(name: Any) -> str:
     """The name of a file beside the index; ValueError for a way out of its folder."""
     if not isinstance(name, str) or name != Path(name).name:
         raise ValueError(f"{name!r} is not the name of a file beside it")
