@@ -1,26 +1,46 @@
 """`neva export`: write a checkpoint in another format."""
 
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from neva.commands.terms import with_terms
+from neva.engine import ENGINES
 from neva.errors import CheckpointError
 from neva.model import Checkpoint
+from neva.model.files import check_free
 from neva.prompts import TEMPLATES
 
-FORMATS = ("hf",)
+FORMATS = ("hf", "gguf", "triton", "trtllm")
+KINDS = ("q8_0", "f16", "bf16", "f32")
 
 CHECKPOINT = typer.Argument(help="A LLaVA checkpoint directory; any naming of its tensors.")
-FORMAT = typer.Argument(help="hf: a Hugging Face directory that every transformers version loads.")
+FORMAT = typer.Argument(help=f"One of {', '.join(FORMATS)}; what each is, stands above.")
 OUT = typer.Option("--output", "-o", help="Where to write; must not exist yet.")
 ADAPTER = typer.Option("--adapter", help="A LoRA adapter, trained from it, to merge in.")
 TEMPLATE = typer.Option(
     "--template",
     help=f"Prompt template of a checkpoint that has no neva.json; the result has one. One of "
     f"{', '.join(TEMPLATES)}.",
+)
+WEIGHTS = typer.Option(
+    "--weights",
+    help=f"gguf: how the LM's weights are written, one of {', '.join(KINDS)}. "
+    f"[default: {KINDS[0]}]",
+    show_default=False,
+)
+ENGINE = typer.Option(
+    "--engine",
+    help=f"triton: what answers, one of {', '.join(ENGINES)}. [default: {ENGINES[0]}]",
+    show_default=False,
+)
+PRECISION = typer.Option(
+    "--precision", help="triton: the engine's precision, as neva serve has it.", show_default=False
 )
 
 
@@ -30,21 +50,53 @@ def export(
     output: Annotated[Path, OUT],
     adapter: Annotated[Path | None, ADAPTER] = None,
     template: Annotated[str | None, TEMPLATE] = None,
+    weights: Annotated[str | None, WEIGHTS] = None,
+    engine: Annotated[str | None, ENGINE] = None,
+    precision: Annotated[str | None, PRECISION] = None,
 ) -> None:
     """Write a checkpoint in another format, all or nothing.
 
     hf: the same weights under the names that transformers 4.57 to 5.23 and vLLM load, in one file
     or shards, with neva.json. It mends checkpoints that a newer transformers saved under names that
-    older ones fill with random numbers. With --adapter the result has the adapter merged in. Needs
-    no torch without --adapter.
+    older ones fill with random numbers.
+
+    gguf: two files for llama.cpp's server, the LM and the vision tower with the projector.
+
+    triton: a model repository for NVIDIA's Triton, whose python backend runs an engine of ours.
+
+    trtllm: the checkpoint with a plugin for TensorRT-LLM's PyTorch backend, which has no LLaVA 1.5.
+
+    With --adapter the result has the adapter merged in, which needs torch. Each result but hf's
+    has a README.md that tells how it is started; more in docs/deploy.md.
 
     Example: neva export llava-1.5-7b-hf hf -o model
     """
+    _check(format, weights, engine, precision)
+    check_free(output)
+    source = with_terms(Checkpoint.open(checkpoint, template))
+    if format == "hf":
+        _write_hf(source, adapter, output)
+    else:
+        with _merged(source, adapter, output) as whole:
+            _write(whole, format, output, weights, engine, precision)
+    sys.stdout.write(f"{output}\n")
+
+
+def _check(format: str, weights: str | None, engine: str | None, precision: str | None) -> None:
+    """Refuse what there is not, and options that would have no effect."""
     if format not in FORMATS:
         raise CheckpointError(
             f"There is no export format {format!r}; choose one of: {', '.join(FORMATS)}."
         )
-    source = with_terms(Checkpoint.open(checkpoint, template))
+    if weights is not None and format != "gguf":
+        raise typer.BadParameter("--weights is an option of the format gguf")
+    if weights is not None and weights not in KINDS:
+        raise typer.BadParameter(f"--weights is one of {', '.join(KINDS)}")
+    if (engine is not None or precision is not None) and format != "triton":
+        raise typer.BadParameter("--engine and --precision are options of the format triton")
+
+
+def _write_hf(source: Checkpoint, adapter: Path | None, output: Path) -> None:
     if adapter is None:
         from neva.model.rewrite import rewrite
 
@@ -53,4 +105,38 @@ def export(
         from neva.model.merge import merge_adapter  # torch is imported only now
 
         merge_adapter(source, adapter, output)
-    sys.stdout.write(f"{output}\n")
+
+
+@contextmanager
+def _merged(source: Checkpoint, adapter: Path | None, output: Path) -> Iterator[Checkpoint]:
+    """The checkpoint, or one with the adapter in it that is gone when the block ends."""
+    if adapter is None:
+        yield source
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-merged-", dir=output.parent) as folder:
+        _write_hf(source, adapter, Path(folder) / source.path.name)
+        yield Checkpoint.open(Path(folder) / source.path.name)
+
+
+def _write(
+    source: Checkpoint,
+    format: str,
+    output: Path,
+    weights: str | None,
+    engine: str | None,
+    precision: str | None,
+) -> None:
+    """Another server's format; each is imported only where it is asked for."""
+    if format == "gguf":
+        from neva.deploy.gguf import write_gguf
+
+        write_gguf(source, output, weights or KINDS[0])
+    elif format == "triton":
+        from neva.deploy.triton.repository import write_triton
+
+        write_triton(source, output, engine or ENGINES[0], precision)
+    else:
+        from neva.deploy.trtllm.export import write_trtllm
+
+        write_trtllm(source, output)

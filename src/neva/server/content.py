@@ -7,6 +7,7 @@ that merely looks like an image placeholder stays text.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from starlette.requests import Request
 
@@ -46,6 +47,27 @@ class Said:
     owner: str = ""
 
 
+class Opener(Protocol):
+    """Opens the images that a conversation names, one after the other."""
+
+    @property
+    def sharers(self) -> str:
+        """Whose requests find these images encoded; "" for everybody's."""
+        ...
+
+    def fetch_first(self, sources: Sequence[Source]) -> None:
+        """Unfetched, once, if some of `sources` must be waited for."""
+        ...
+
+    def take(self, source: Source) -> ImageSlot:
+        """Open the image of `source`; NevaError or ApiError says which one and why not."""
+        ...
+
+    def all(self) -> tuple[RGBImage, ...]:
+        """What was opened, in the order of the slots."""
+        ...
+
+
 class Images:
     """The images of one request, opened for its owner as they are met."""
 
@@ -59,7 +81,7 @@ class Images:
     ) -> None:
         self._owner = owner
         self._decoded = decoded or DecodedImages()
-        self.sharers = "" if settings.share_images else owner
+        self.sharers: str = "" if settings.share_images else owner
         self._limit = settings.limits.images
         self._pixels = settings.limits.pixels
         self._asset_limits = ImageLimits(bytes=settings.limits.asset_bytes)
@@ -146,7 +168,7 @@ class Door:
 
 
 def read_messages(
-    messages: Sequence[Message], labels: Mapping[str, int] | None, images: Images
+    messages: Sequence[Message], labels: Mapping[str, int] | None, images: Opener
 ) -> Said:
     """The conversation and its opened images.
 
@@ -215,7 +237,7 @@ def _stripped(piece: str | ImageSource) -> str | Source:
     return piece if isinstance(piece, str) else ImageSource(piece.url.strip())
 
 
-def _parts(pieces: Sequence[str | Source], images: Images) -> tuple[Part, ...]:
+def _parts(pieces: Sequence[str | Source], images: Opener) -> tuple[Part, ...]:
     return tuple(piece if isinstance(piece, str) else images.take(piece) for piece in pieces)
 
 

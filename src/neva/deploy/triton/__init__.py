@@ -1,0 +1,1 @@
+"""NVIDIA's Triton: a model repository, and what its python backend imports."""
