@@ -72,6 +72,7 @@ def test_models_tell_the_truth(house: House) -> None:
     assert (model["id"], model["root"], model["max_model_len"]) == ("echo", "echo", 4096)
     truth = model["neva"]
     assert (truth["image_tokens"], truth["precision"], truth["reproducible"]) == (49, "fp32", True)
+    assert truth["weights"] is None, "an engine that does not know"
     assert house.client.get("/v1/models/nvidia/neva-22b").json()["root"] == "echo"
     assert house.client.get("/v1/models/gpt-9").status_code == 404
 

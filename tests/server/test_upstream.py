@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,9 +13,13 @@ import pytest
 from echo_engine import EchoEngine, wait_until
 from real_server import free_port
 from real_server import serving as really_serving
+from rich.console import Console
 from server_house import CHAT, NVIDIA, WEB, House, Live, data_uri, png
 
+from neva.commands.opening import open_model
+from neva.engine.protocol import EngineInfo
 from neva.engine.remote import RemoteEngine
+from neva.model.checkpoint import Checkpoint
 from neva.server.settings import Settings
 
 QUESTION = f'What is it? <img src="{data_uri(png())}" />'
@@ -49,6 +54,7 @@ def test_two_real_servers_one_answer(checkpoint: Path) -> None:
         (listed,) = WEB.get(f"{url}/v1/models").json()["data"]
         assert listed["id"] == WEB.get(f"{back}/v1/models").json()["data"][0]["id"]
         assert (listed["neva"]["engine"], listed["neva"]["device"]) == ("remote", "remote")
+        assert listed["neva"]["weights"] == Checkpoint.open(checkpoint).fingerprint
         process.kill()
         process.wait()
         lost = WEB.post(f"{url}{NVIDIA}", json=asked)
@@ -130,3 +136,18 @@ def test_what_cannot_work_is_told_at_the_start(
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == code, ended.stderr
     assert told in " ".join(ended.stderr.replace("│", " ").split())
+
+
+def test_a_figure_tells_which_weights_a_server_had(live: Callable[..., Live]) -> None:
+    """Else a model that was swapped behind its URL would go on with the other's answers."""
+
+    class Weighed(EchoEngine):
+        @property
+        def info(self) -> EngineInfo:
+            return replace(super().info, weights="0123456789abcdef")
+
+    for engine, known in ((Weighed(), {"weights": "0123456789abcdef"}), (EchoEngine(), {})):
+        url = live(engine).url
+        opened, identity = open_model(None, url, None, None, None, Console(stderr=True))
+        assert identity == {"model": "echo", "url": url, **known}
+        opened.close()

@@ -39,7 +39,8 @@ def open_model(
     check_choice(model, url, name, engine, precision)
     if url is not None:
         remote = RemoteEngine(url, name, os.environ.get("NEVA_API_KEY"))
-        return remote, {"model": remote.info.name, "url": url}
+        known = {"weights": remote.info.weights} if remote.info.weights else {}
+        return remote, {"model": remote.info.name, "url": url, **known}
     from neva.engine import open_engine
     from neva.model.checkpoint import Checkpoint
     from neva.nano import default_checkpoint

@@ -116,6 +116,7 @@ class OpenVinoEngine:
             precision=row.name,
             context=checkpoint.context,
             image_tokens=checkpoint.image_tokens,
+            weights=checkpoint.fingerprint,
             reproducible=row.reproducible,
             top_logprobs=None if admission.spelled is None else 0,
             grammar=admission.spelled is not None,

@@ -127,7 +127,8 @@ class EngineInfo:
     """What is being served, for `/v1/models` and for admission.
 
     `top_logprobs`: most alternatives given beside a token's own log probability; None: no log
-    probabilities. `grammar`: whether answers can be confined by one.
+    probabilities. `grammar`: whether answers can be confined by one. `weights`: the checkpoint's
+    fingerprint, "" where it is not known.
     """
 
     name: str
@@ -139,6 +140,7 @@ class EngineInfo:
     device: str = "cpu"
     top_logprobs: int | None = None
     grammar: bool = False
+    weights: str = ""
 
 
 class Engine(Protocol):

@@ -187,6 +187,7 @@ def described(entry: Mapping[str, Any]) -> EngineInfo:
         context=number(truth.get("context") or entry.get("max_model_len")),
         image_tokens=number(truth.get("image_tokens")),
         reproducible=bool(truth.get("reproducible", False)),
+        weights=str(truth.get("weights") or "")[:64],
     )
 
 

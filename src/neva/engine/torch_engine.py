@@ -83,6 +83,7 @@ class TorchEngine:
             precision=str(self._dtype).removeprefix("torch."),
             context=checkpoint.context,
             image_tokens=checkpoint.image_tokens,
+            weights=checkpoint.fingerprint,
             reproducible=True,
             device=str(self._device),
             top_logprobs=None if self._admission.spelled is None else MOST_LOGPROBS,

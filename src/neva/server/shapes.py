@@ -188,6 +188,7 @@ class ModelTruth(BaseModel):
     engine: str
     device: str
     precision: str
+    weights: str | None
     context: int | None
     image_tokens: int | None
     reproducible: bool
