@@ -53,11 +53,17 @@ def test_every_setting_arrives() -> None:
         "sampling_param_max_tokens": 7,
         "sampling_param_temperature": float(np.float32(0.3)),
         "sampling_param_top_p": float(np.float32(0.9)),
+        "sampling_param_top_k": 9,
+        "sampling_param_presence_penalty": 0.5,
+        "sampling_param_frequency_penalty": float(np.float32(-0.1)),
         "sampling_param_seed": 11,
         "sampling_param_stop": [b"\n", "ä".encode()],
     }
+    expected = Sampling(
+        0.3, 0.9, 7, 11, ("\n", "ä"), top_k=9, presence_penalty=0.5, frequency_penalty=-0.1
+    )
     asked = ask(text_input="Hello", streaming=True, **sent)
-    assert asked.request.sampling == Sampling(0.3, 0.9, 7, 11, ("\n", "ä")) and asked.streaming
+    assert asked.request.sampling == expected and asked.streaming
 
 
 def test_pictures_of_both_kinds_keep_their_order() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -27,6 +28,14 @@ def test_sampling_reaches_the_engine(house: House) -> None:
     given = {"temperature": 1, "top_p": 0.5, "max_tokens": 7, "seed": 9, "stop": ["a", "b"]}
     house.text("Hi", **given)
     assert house.engine.streams[0].request.sampling == Sampling(1, 0.5, 7, 9, ("a", "b"))
+
+
+def test_openais_sampling_reaches_the_engine(house: House) -> None:
+    house.text("Hi", CHAT, top_k=5, presence_penalty=1, frequency_penalty=-0.5, seed=1)
+    house.text("Hi", CHAT, top_k=-1, presence_penalty=None, seed=1)
+    first, second = (stream.request.sampling for stream in house.engine.streams)
+    assert (first.top_k, first.presence_penalty, first.frequency_penalty) == (5, 1, -0.5)
+    assert second == replace(first, top_k=0, presence_penalty=0, frequency_penalty=0)
 
 
 def test_a_small_context_halves_the_default(house_of: Callable[..., House]) -> None:

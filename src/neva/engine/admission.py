@@ -18,6 +18,9 @@ LETTERS = 12
 """Of a long text that many for each token of the context are read first; English has four to five
 to a token."""
 
+MOST_PENALTY = 2.0
+"""As at OpenAI."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -141,6 +144,11 @@ def check_able(sampling: Sampling, info: EngineInfo) -> None:
             "remote": "another server makes them",
         }.get(info.engine, "use --engine openvino")
         raise NevaError(f"the {info.engine} engine cannot confine answers to JSON here: {why}")
+    if (sampling.presence_penalty or sampling.frequency_penalty) and not info.penalties:
+        raise NevaError(
+            f"the {info.engine} engine has no presence_penalty and no frequency_penalty: leave "
+            "them out, or use --engine torch"
+        )
     if sampling.logprobs and info.top_logprobs is None:
         raise NevaError(
             f"the {info.engine} engine gives no log probabilities of this model's tokens"
@@ -159,6 +167,13 @@ def check_sampling(sampling: Sampling) -> None:
         raise NevaError(f"temperature is {sampling.temperature}: give 0 (greedy) or more")
     if not 0 < sampling.top_p <= 1:
         raise NevaError(f"top_p is {sampling.top_p}: give more than 0 and at most 1")
+    if sampling.top_k < 0:
+        raise NevaError(f"top_k is {sampling.top_k}: give 0 (all tokens) or more")
+    for name in ("presence_penalty", "frequency_penalty"):
+        if not abs(getattr(sampling, name)) <= MOST_PENALTY:  # NaN is not
+            raise NevaError(
+                f"{name} is {getattr(sampling, name)}: give -{MOST_PENALTY} to {MOST_PENALTY}"
+            )
     if sampling.max_tokens < 1:
         raise NevaError(f"max_tokens is {sampling.max_tokens}: give 1 or more")
     if not 0 <= sampling.seed < 2**63:

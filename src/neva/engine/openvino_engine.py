@@ -117,6 +117,7 @@ class OpenVinoEngine:
             context=checkpoint.context,
             image_tokens=checkpoint.image_tokens,
             weights=checkpoint.fingerprint,
+            penalties=False,  # genai adds one where it should take it away: docs/engines.md, traps
             reproducible=row.reproducible,
             top_logprobs=None if admission.spelled is None else 0,
             grammar=admission.spelled is not None,

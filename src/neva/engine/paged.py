@@ -161,5 +161,7 @@ def _config(sampling: Sampling, stop_ids: frozenset[int]) -> Any:
     if config.do_sample:
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p
+        if sampling.top_k:
+            config.top_k = sampling.top_k
         config.rng_seed = sampling.seed
     return config

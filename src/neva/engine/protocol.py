@@ -26,7 +26,9 @@ class Sampling:
     temperature 0 is greedy, and so are any below GREEDY and a top_p below ALONE. `seed` fixes the
     text whatever else is running. `stop` strings end the answer and are not part of it. `logprobs`
     asks for each token's log probability, `top_logprobs` for those of so many likeliest tokens too.
-    `grammar` (EBNF with a rule `root`, see grammar.py) confines the answer's text.
+    `grammar` (EBNF with a rule `root`, see grammar.py) confines the answer's text. `top_k` keeps so
+    many likeliest tokens, 0 all. Of a token's logit `presence_penalty` is taken once it was said,
+    `frequency_penalty` each time: OpenAI's, of the answer only.
     """
 
     temperature: float = 0.2
@@ -37,11 +39,14 @@ class Sampling:
     logprobs: bool = False
     top_logprobs: int = 0
     grammar: str | None = None
+    top_k: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     @property
     def greedy(self) -> bool:
         """Always the likeliest token."""
-        return self.temperature < GREEDY or self.top_p < ALONE
+        return self.temperature < GREEDY or self.top_p < ALONE or self.top_k == 1
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ class EngineInfo:
 
     `top_logprobs`: most alternatives given beside a token's own log probability; None: no log
     probabilities. `grammar`: whether answers can be confined by one. `weights`: the checkpoint's
-    fingerprint, "" where it is not known.
+    fingerprint, "" where it is not known. `penalties`: whether words that were said can be made
+    dearer.
     """
 
     name: str
@@ -141,6 +147,7 @@ class EngineInfo:
     top_logprobs: int | None = None
     grammar: bool = False
     weights: str = ""
+    penalties: bool = True
 
 
 class Engine(Protocol):

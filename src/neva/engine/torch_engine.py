@@ -5,8 +5,9 @@ generator. So a request's text never depends on its neighbours; throughput is no
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
@@ -41,6 +42,7 @@ class _Answer:
     stream: ChunkStream
     cancelled: Event
     generator: torch.Generator
+    said: Counter[int] = field(default_factory=Counter)
     cache: Any = None
     last: int = -1
     tokens: int = 0
@@ -159,7 +161,8 @@ class TorchEngine:
             answer.end("cancelled")
             return
         logits, sampling = self._logits(answer), answer.request.sampling
-        token = choose(logits, sampling, answer.generator)
+        token = choose(logits, sampling, answer.generator, answer.said)
+        answer.said[token] += 1
         answer.tokens, answer.last = answer.tokens + 1, token
         if token in self._stop_ids:
             answer.end("stop", answer.text.flush(token))

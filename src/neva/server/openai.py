@@ -49,6 +49,9 @@ def how(body: OpenAIRequest, info: EngineInfo, grammar: str | None) -> Sampling:
         logprobs=bool(body.logprobs),
         top_logprobs=body.top_logprobs or 0,
         grammar=grammar,
+        top_k=max(0, body.top_k or 0),
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
     )
 
 

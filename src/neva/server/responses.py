@@ -73,6 +73,9 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "conversation": (),
     "prompt": (),
     "top_logprobs": (0,),
+    "top_k": (0, -1),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
     "truncation": ("disabled",),
 }
 """Fields of this API alone that would change the answer -> harmless values."""

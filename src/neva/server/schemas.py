@@ -38,6 +38,8 @@ Labels = Annotated[
 ]
 Temperature = Annotated[float, Field(ge=0, le=2, strict=True, allow_inf_nan=False)]
 TopP = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
+TopK = Annotated[int, Field(ge=-1, le=INT64 - 1, strict=True)]
+Penalty = Annotated[float, Field(ge=-2, le=2, strict=True, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-INT64, lt=INT64, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
@@ -196,8 +198,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "functions": ([],),
     "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
     "audio": (),
     "modalities": (["text"],),
 }
@@ -274,6 +274,9 @@ class OpenAIRequest(BaseModel):
         None, description="answers to make; 8 at most unless the operator says otherwise"
     )
     stop: Stop | None = None
+    top_k: TopK | None = Field(None, description="likeliest tokens to keep, as at vLLM; 0, -1: all")
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
     labels: Labels | None = None
