@@ -1,4 +1,4 @@
-"""The serving benchmark's own arithmetic: its table, its client, its conversion for llama.cpp."""
+"""The serving benchmark's own arithmetic: its table, its client, its intervals."""
 
 import asyncio
 import json
@@ -75,16 +75,6 @@ def test_the_client_hears_events_however_they_are_cut() -> None:
     assert one.text == two.text == "A\u00e9\n\n" and one.error is None
     assert len(one.stamps) == 2 and one.tokens == 5 and one.ttft > 0 and len(one.gaps) == 1
     assert refused.error is not None and "422" in refused.error and "no tokens" in refused.error
-
-
-def test_rotary_rows_are_what_llama_cpp_wants() -> None:
-    from serve_gguf import _pairs_together
-
-    from neva.nano.base import _halves_together
-
-    rows = np.arange(2 * 8 * 3).reshape(16, 3)
-    assert np.array_equal(_halves_together(_pairs_together(rows, 2), 2), rows)
-    assert _pairs_together(rows, 2)[:, 0].tolist()[:4] == [0, 12, 3, 15]
 
 
 def test_every_peer_has_a_place_of_its_own() -> None:

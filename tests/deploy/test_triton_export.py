@@ -75,8 +75,9 @@ def test_nothing_is_left_of_what_cannot_work(source: Checkpoint, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("hf", "--weights", "f16"), "--weights is an option of the format gguf"),
-        (("triton", "--weights", "f16"), "--weights is an option of the format gguf"),
+        (("hf", "--weights", "f16"), "--weights and --class-token are options of"),
+        (("triton", "--class-token", "first"), "--weights and --class-token are options of"),
+        (("gguf", "--class-token", "middle"), "--class-token is one of"),
         (("gguf", "--weights", "q3"), "--weights is one of"),
         (("gguf", "--engine", "torch"), "options of the format triton"),
         (("trtllm", "--precision", "fp32"), "options of the format triton"),

@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from neva.prompts import TEMPLATES
 
 FORMATS = ("hf", "gguf", "triton", "trtllm")
 KINDS = ("q8_0", "f16", "bf16", "f32")
+TOKENS = ("last", "first")
 
 CHECKPOINT = typer.Argument(help="A LLaVA checkpoint directory; any naming of its tensors.")
 FORMAT = typer.Argument(help=f"One of {', '.join(FORMATS)}; what each is, stands above.")
@@ -32,6 +34,12 @@ WEIGHTS = typer.Option(
     "--weights",
     help=f"gguf: how the LM's weights are written, one of {', '.join(KINDS)}. "
     f"[default: {KINDS[0]}]",
+    show_default=False,
+)
+CLASS_TOKEN = typer.Option(
+    "--class-token",
+    help="gguf: where the llama.cpp that is to read it puts CLIP's class token, last or first; the "
+    "README.md of the result tells. [default: last]",
     show_default=False,
 )
 ENGINE = typer.Option(
@@ -51,6 +59,7 @@ def export(
     adapter: Annotated[Path | None, ADAPTER] = None,
     template: Annotated[str | None, TEMPLATE] = None,
     weights: Annotated[str | None, WEIGHTS] = None,
+    class_token: Annotated[str | None, CLASS_TOKEN] = None,
     engine: Annotated[str | None, ENGINE] = None,
     precision: Annotated[str | None, PRECISION] = None,
 ) -> None:
@@ -71,28 +80,41 @@ def export(
 
     Example: neva export llava-1.5-7b-hf hf -o model
     """
-    _check(format, weights, engine, precision)
+    given = Given(weights, class_token, engine, precision)
+    _check(format, given)
     check_free(output)
     source = with_terms(Checkpoint.open(checkpoint, template))
     if format == "hf":
         _write_hf(source, adapter, output)
     else:
         with _merged(source, adapter, output) as whole:
-            _write(whole, format, output, weights, engine, precision)
+            _write(whole, format, output, given)
     sys.stdout.write(f"{output}\n")
 
 
-def _check(format: str, weights: str | None, engine: str | None, precision: str | None) -> None:
+@dataclass(frozen=True)
+class Given:
+    """Options of one format each."""
+
+    weights: str | None
+    class_token: str | None
+    engine: str | None
+    precision: str | None
+
+
+def _check(format: str, given: Given) -> None:
     """Refuse what there is not, and options that would have no effect."""
     if format not in FORMATS:
         raise CheckpointError(
             f"There is no export format {format!r}; choose one of: {', '.join(FORMATS)}."
         )
-    if weights is not None and format != "gguf":
-        raise typer.BadParameter("--weights is an option of the format gguf")
-    if weights is not None and weights not in KINDS:
+    if format != "gguf" and (given.weights is not None or given.class_token is not None):
+        raise typer.BadParameter("--weights and --class-token are options of the format gguf")
+    if given.weights not in (None, *KINDS):
         raise typer.BadParameter(f"--weights is one of {', '.join(KINDS)}")
-    if (engine is not None or precision is not None) and format != "triton":
+    if given.class_token not in (None, *TOKENS):
+        raise typer.BadParameter(f"--class-token is one of {', '.join(TOKENS)}")
+    if format != "triton" and (given.engine is not None or given.precision is not None):
         raise typer.BadParameter("--engine and --precision are options of the format triton")
 
 
@@ -119,23 +141,17 @@ def _merged(source: Checkpoint, adapter: Path | None, output: Path) -> Iterator[
         yield Checkpoint.open(Path(folder) / source.path.name)
 
 
-def _write(
-    source: Checkpoint,
-    format: str,
-    output: Path,
-    weights: str | None,
-    engine: str | None,
-    precision: str | None,
-) -> None:
+def _write(source: Checkpoint, format: str, output: Path, given: Given) -> None:
     """Another server's format; each is imported only where it is asked for."""
     if format == "gguf":
-        from neva.deploy.gguf import write_gguf
+        from neva.deploy.gguf.export import write_gguf
 
-        write_gguf(source, output, weights or KINDS[0])
+        first = given.class_token == "first"
+        write_gguf(source, output, given.weights or KINDS[0], "first" if first else "last")
     elif format == "triton":
         from neva.deploy.triton.repository import write_triton
 
-        write_triton(source, output, engine or ENGINES[0], precision)
+        write_triton(source, output, given.engine or ENGINES[0], given.precision)
     else:
         from neva.deploy.trtllm.export import write_trtllm
 

@@ -1,0 +1,1 @@
+"""llama.cpp's files: a language model and a vision tower with its projector, as GGUF."""
