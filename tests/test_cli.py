@@ -1,5 +1,6 @@
 """The command `neva` as a process: exit codes, what it imports, and one sentence per error."""
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -107,3 +108,14 @@ def test_every_listed_verb_loads_and_has_help(verb: str) -> None:
     function = getattr(import_module(f"neva.commands.{verb}"), cli.VERBS[verb][0])
     assert function.__doc__
     assert cli.load(verb).name == verb
+
+
+@pytest.mark.parametrize("verb", [v for v in cli.VERBS if find_spec(f"neva.commands.{v}")])
+def test_no_word_of_its_help_is_swallowed(verb: str) -> None:
+    """A bracket with a word in it is markup to what draws the help, unless it is escaped."""
+    command = cli.load(verb)
+    texts = [command.help or "", *(getattr(one, "help", None) or "" for one in command.params)]
+    for below in getattr(command, "commands", {}).values():
+        texts += [below.help or "", *(getattr(one, "help", None) or "" for one in below.params)]
+    plain = [text for text in texts if "[" in text]
+    assert [text for text in plain if re.search(r"(?<!\\)\[[a-z/]", text)] == []

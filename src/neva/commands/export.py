@@ -33,18 +33,18 @@ TEMPLATE = typer.Option(
 WEIGHTS = typer.Option(
     "--weights",
     help=f"gguf: how the LM's weights are written, one of {', '.join(KINDS)}. "
-    f"[default: {KINDS[0]}]",
+    f"\\[default: {KINDS[0]}]",
     show_default=False,
 )
 CLASS_TOKEN = typer.Option(
     "--class-token",
     help="gguf: where the llama.cpp that is to read it puts CLIP's class token, last or first; the "
-    "README.md of the result tells. [default: last]",
+    "README.md of the result tells. \\[default: last]",
     show_default=False,
 )
 ENGINE = typer.Option(
     "--engine",
-    help=f"triton: what answers, one of {', '.join(ENGINES)}. [default: {ENGINES[0]}]",
+    help=f"triton: what answers, one of {', '.join(ENGINES)}. \\[default: {ENGINES[0]}]",
     show_default=False,
 )
 PRECISION = typer.Option(

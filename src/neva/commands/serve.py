@@ -115,7 +115,7 @@ Cache = Annotated[
     typer.Option(
         min=16,
         help="MiB for the KV cache (openvino): how much of all conversations is remembered. "
-        "[default: 2048, more for a model whose one conversation needs more]",
+        "\\[default: 2048, more for a model whose one conversation needs more]",
         show_default=False,
     ),
 ]
