@@ -49,6 +49,8 @@ class Place:
 class HttpAsker:
     """Asks a server; see `Asker` in serve_load.py."""
 
+    path = "/v1/chat/completions"
+
     def __init__(self, place: Place) -> None:
         self._place = place
 
@@ -56,8 +58,16 @@ class HttpAsker:
         self, bodies: Sequence[dict[str, object]], clients: int, seconds: float
     ) -> list[Answer]:
         """Answer all bodies with `clients` under way; what is not done after `seconds` is cut."""
-        made = [self._request({**body, "model": self._place.model}) for body in bodies]
+        made = [self._request(self.dressed(body)) for body in bodies]
         return asyncio.run(self._all(made, clients, seconds))
+
+    def dressed(self, body: dict[str, object]) -> dict[str, object]:
+        """The body as this server wants it."""
+        return {**body, "model": self._place.model}
+
+    def hear(self, event: bytes, answer: Answer) -> None:
+        """Note an event's text, usage or error."""
+        _hear(event, answer)
 
     async def _all(self, made: Sequence[bytes], clients: int, seconds: float) -> list[Answer]:
         answers: list[Answer] = []
@@ -84,7 +94,7 @@ class HttpAsker:
         try:
             writer.write(request)
             async for event in _events(reader):
-                _hear(event, answer)
+                self.hear(event, answer)
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
             answer.error = f"{type(error).__name__}: {error}"
         finally:
@@ -93,7 +103,7 @@ class HttpAsker:
     def _request(self, body: dict[str, object]) -> bytes:
         data = json.dumps(body).encode()
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\n"
+            f"POST {self.path} HTTP/1.1\r\n"
             f"Host: {self._place.host}:{self._place.port}\r\n"
             "Content-Type: application/json\r\nAccept: text/event-stream\r\n"
             f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"

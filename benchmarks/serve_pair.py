@@ -27,7 +27,7 @@ from serve_load import AGAIN, FIRST, Asker, body, picture
 from serve_peers import PEERS, THREADS, Peer, Start
 from serve_process import free_port
 from serve_start import alive
-from serve_venvs import ready, refresh
+from serve_venvs import TREE, ready, refresh
 
 PATIENCE = 300.0
 SHORT, LONG, CROWD = 4, 96, 48
@@ -132,7 +132,7 @@ def _asked(asker: Asker, bodies: Sequence[dict[str, object]], clients: int) -> l
 
 
 def _up(stack: ExitStack, peer: Peer, given: argparse.Namespace) -> Asker:
-    folder = ready(peer.wants, given.environments, False)
+    folder = ready(peer.wants, given.environments, given.build)
     path = checkpoint(SHAPES[given.shape], given.models)
     start = Start(folder, path, given.work, free_port())
     return stack.enter_context(alive(peer, start, PATIENCE))
@@ -151,8 +151,8 @@ def main() -> None:
     given = _arguments()
     given.work.mkdir(parents=True, exist_ok=True)
     peers = [PEERS[name] for name in (given.one, given.other)]
-    if any(peer.wants.name == "neva" for peer in peers):
-        refresh(ready(PEERS["neva int8"].wants, given.environments, False).parent)
+    for wants in {peer.wants for peer in peers if str(TREE) in peer.wants.install}:
+        refresh(ready(wants, given.environments, given.build).parent)
     found: list[dict[str, Any]] = []
     print(f"| {given.shape} | pairs | {given.one} | {given.other} | more |\n|---|---|---|---|---|")
     with ExitStack() as stack:
@@ -179,6 +179,7 @@ def _arguments() -> argparse.Namespace:
     add("--shape", choices=list(SHAPES), default="b32")
     add("--pairs", type=int, default=40, help="of single answers (default: 40)")
     add("--crowds", type=int, default=8, help="pairs of 8 and of 32 clients (default: 8)")
+    add("--build", action="store_true", help="make an environment that is not there yet")
     add("--work", type=Path, default=home / "results", help="results and logs")
     add("--environments", type=Path, default=home / "environments")
     add("--models", type=Path, default=home / "models", help="the checkpoints that it makes")

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serve_client import HttpAsker
+from serve_process import free_port
+from serve_triton import TritonAsker
 from serve_venvs import TORCHVISION, TREE, Wants
 
 TORCH = "torch==2.13.0+cpu"
@@ -36,10 +39,13 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=dict)
     model: Callable[[Start], str] | None = None
     raw: str | None = None
+    asker: type[HttpAsker] = HttpAsker
 
 
 OURS = Wants("neva", (str(TREE),))
 LLAMACPP = Wants("llamacpp", ("xllamacpp",))
+# nvidia-pytriton wants NumPy 1, for which ml-dtypes 0.6 is too new
+TRITON = Wants("triton", ("nvidia-pytriton==0.7.0 ml-dtypes<0.6", str(TREE)))
 TRANSFORMERS = Wants("transformers", (TORCH, "transformers[serving]>=5.23 pillow"))
 VLLM = Wants(
     "vllm",
@@ -88,6 +94,23 @@ def _llamacpp(kind: str) -> Peer:
     return Peer(f"llama.cpp {kind}", "xllamacpp's server, mmproj f16", LLAMACPP, command)
 
 
+def _triton(precision: str) -> Peer:
+    def command(start: Start) -> list[str]:
+        from neva.deploy.triton.repository import write_triton
+        from neva.model.checkpoint import Checkpoint
+
+        out = start.work / f"{start.checkpoint.name}-triton-{precision}"
+        if not out.exists():
+            write_triton(Checkpoint.open(start.checkpoint), out, precision=precision)
+        ports = [str(port) for port in (start.port, free_port(), free_port())]
+        return [str(start.bin / "python"), str(HERE / "serve_triton.py"), str(out), *ports]
+
+    about = "our engine in Triton 24.10's python backend"
+    return Peer(
+        f"triton {precision}", about, TRITON, command, model=lambda _: "neva", asker=TritonAsker
+    )
+
+
 def _transformers(start: Start) -> list[str]:
     program = str(start.bin / "transformers")
     return [
@@ -114,6 +137,7 @@ PEERS = {
         _ours("bf16", "text may vary with load"),
         _ours("int4", "same seed same text"),
         _ours("fp32", "exact"),
+        _triton("int8-fast"),
         _llamacpp("q8_0"),
         _llamacpp("bf16"),
         Peer(

@@ -73,7 +73,7 @@ def _first_answer(peer: Peer, start: Start, server: Running) -> HttpAsker:
         server.check()
         try:
             model = peer.model(start) if peer.model else _model(start.port)
-            asker = HttpAsker(Place(start.port, model))
+            asker = peer.asker(Place(start.port, model))
             (answer,) = asker.ask([hello], 1, server.start_seconds)
             if answer.error is None and answer.stamps:
                 return asker

@@ -1,7 +1,7 @@
 """A real Triton serves what `neva export ... triton` writes: `pytest -m servers tests/deploy`.
 
-The server is tritonserver 2.51.0 (NGC 24.10) as nvidia-pytriton bundles it; its model's environment
-has this checkout and NumPy 1, which that version needs. Both are kept in the user's cache.
+The server is tritonserver 2.51.0 (NGC 24.10) as nvidia-pytriton bundles it, in an environment with
+this tree that is kept in the user's cache (benchmarks/serve_triton.py starts it).
 """
 
 import base64
@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from environments import python_with, run
+from environments import run
 from real_server import free_port
 from server_house import data_uri, png
 from tiny_llava import write_checkpoint
@@ -31,7 +30,7 @@ from neva.model import Checkpoint
 from neva.prompts.conversation import Conversation, ImageSlot, user
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
-ROOT = Path(__file__).parents[2]
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SAMPLING = Sampling(0.9, 0.95, 12, 5)
 SENT = {
     "sampling_param_max_tokens": SAMPLING.max_tokens,
@@ -97,51 +96,39 @@ def expected(source: Checkpoint) -> tuple[str, int, int]:
     return text, last.usage.prompt_tokens, last.usage.completion_tokens
 
 
-def model_environment() -> Path:
-    """The environment that Triton's python backend finds first in PATH."""
-    folder = cache_dir() / "clients" / "triton-model"
-    if not (folder / "complete").exists():
-        run(sys.executable, "-m", "venv", "--clear", folder)
-        run(folder / "bin" / "pip", "install", "-q", "numpy<2", "ml-dtypes<0.6", "--editable", ROOT)
-        (folder / "complete").touch()
-    return folder
+@pytest.fixture(scope="module")
+def environment() -> Path:
+    """The `bin` of an environment with Triton and this tree, as benchmarks/ makes it."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        from serve_peers import TRITON
+        from serve_venvs import ready, refresh
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    found = ready(TRITON, cache_dir() / "clients", build=True)
+    refresh(found.parent)
+    return found
 
 
 @pytest.fixture(scope="module")
 def triton(
-    source: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+    source: Checkpoint, environment: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Any]]:
     """A running Triton: its HTTP URL, gRPC address and log."""
-    bundled = python_with("nvidia-pytriton", "0.7.0").parent.parent.glob(
-        "lib/*/*/pytriton/tritonserver"
-    )
-    server = next(iter(bundled))
     folder = tmp_path_factory.mktemp("triton")
     write_triton(source, folder / "out", precision="fp32")
-    backend = folder / "backends" / "python"
-    backend.mkdir(parents=True)
-    stub = f"python_backend_stubs/{sys.version_info[0]}.{sys.version_info[1]}"
-    for file in (*(server / "backends/python").iterdir(), *(server / stub).iterdir()):
-        (backend / file.name).symlink_to(file)
     ports = {name: free_port() for name in ("http", "grpc", "metrics")}
-    environment = {
-        **os.environ,
-        "PATH": f"{model_environment() / 'bin'}:{os.environ['PATH']}",
-        "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
-    }
-    command = [server / "bin/tritonserver", f"--model-repository={folder / 'out/models'}",
-               f"--backend-directory={folder / 'backends'}", "--allow-gpu-metrics=false",
-               *(f"--{name}-port={port}" for name, port in ports.items())]  # fmt: skip
+    launcher = (environment / "python", BENCHMARKS / "serve_triton.py", folder / "out")
+    command = [str(word) for word in (*launcher, *ports.values())]
     log = folder / "log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
+        process = subprocess.Popen(command, stdout=sink, stderr=sink)
     url = f"http://127.0.0.1:{ports['http']}/v2/models"
     try:
         _wait(url, process, log)
-        metrics = f"http://127.0.0.1:{ports['metrics']}/metrics"
         yield {
             "url": url,
-            "metrics": metrics,
+            "metrics": f"http://127.0.0.1:{ports['metrics']}/metrics",
             "grpc": f"127.0.0.1:{ports['grpc']}",
             "pid": process.pid,
         }
@@ -190,7 +177,7 @@ def test_infer_over_http(triton: dict[str, Any], expected: tuple[str, int, int])
 
 
 def test_streams_over_http_and_grpc(
-    triton: dict[str, Any], expected: tuple[str, int, int], tmp_path: Path
+    triton: dict[str, Any], environment: Path, expected: tuple[str, int, int], tmp_path: Path
 ) -> None:
     asked = {**ASKED, "streaming": True}
     with httpx.stream(
@@ -203,7 +190,7 @@ def test_streams_over_http_and_grpc(
     ]
     (tmp_path / "client.py").write_text(CLIENT)
     (tmp_path / "picture.png").write_bytes(png())
-    python = python_with("nvidia-pytriton", "0.7.0")
+    python = environment / "python"
     said = run(
         python, tmp_path / "client.py", triton["grpc"], tmp_path / "picture.png", json.dumps(SENT)
     )
@@ -236,10 +223,12 @@ def _descends(pid: int, ancestor: int) -> bool:
     return False
 
 
-def test_who_leaves_is_not_answered_on(triton: dict[str, Any], tmp_path: Path) -> None:
+def test_who_leaves_is_not_answered_on(
+    triton: dict[str, Any], environment: Path, tmp_path: Path
+) -> None:
     (tmp_path / "client.py").write_text(CLIENT)
     (tmp_path / "picture.png").write_bytes(png())
-    python = python_with("nvidia-pytriton", "0.7.0")
+    python = environment / "python"
     (worker,) = workers(triton["pid"])
     spent = []
     for last in ("stay", "leave"):
