@@ -114,7 +114,7 @@ def server(model: Path | None, options: list[str]) -> Iterator[tuple[str, int]]:
     """`neva serve` on a free port; (url, process id)."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
-    command = [sys.executable, "-m", "neva.cli", "serve", "--port", str(port), *options]
+    command = [sys.executable, "-m", "neva", "serve", "--port", str(port), *options]
     command += ["--model", str(model)] if model else []
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as data, tempfile.TemporaryFile("w+") as log:

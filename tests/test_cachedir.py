@@ -72,7 +72,7 @@ def test_a_stranger_in_a_container(where: str | None) -> None:
 
 
 def test_serve_says_one_sentence(nowhere: Path) -> None:
-    words = [sys.executable, "-m", "neva.cli", "serve"]
+    words = [sys.executable, "-m", "neva", "serve"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "--data FOLDER" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -17,7 +17,7 @@ HEAVY = ("torch", "fastapi", "openvino", "transformers", "numpy", "neva.engine",
 def neva(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `neva WORDS` in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "neva.cli", *words],
+        [sys.executable, "-m", "neva", *words],
         capture_output=True,
         text=True,
         env={"PATH": "", "COLUMNS": "120", **environment},
@@ -119,3 +119,10 @@ def test_no_word_of_its_help_is_swallowed(verb: str) -> None:
         texts += [below.help or "", *(getattr(one, "help", None) or "" for one in below.params)]
     plain = [text for text in texts if "[" in text]
     assert [text for text in plain if re.search(r"(?<!\\)\[[a-z/]", text)] == []
+
+
+def test_the_package_is_a_program_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "neva", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and "finetune" in done.stdout

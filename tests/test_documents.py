@@ -283,7 +283,7 @@ def test_the_training_manual_can_be_followed(tmp_path: Path) -> None:
     said = ""
     for line in fences(manual, "bash")[0].splitlines():
         verb, *options = shlex.split(line)[1:]
-        words = [sys.executable, "-m", "neva.cli", verb, *options, *small.get(verb, [])]
+        words = [sys.executable, "-m", "neva", verb, *options, *small.get(verb, [])]
         environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, f"{line}\n{done.stderr}"

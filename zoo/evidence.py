@@ -65,7 +65,7 @@ def write_card(plan: Plan, found: Sequence[Path]) -> None:
     notes = ["--notes", str(CARD_NOTES)] if plan.named else []
     model = [str(plan.model)] if plan.named else []
     place = ["--tiles", str(TILES), "-o", str(plan.out / CARD)]
-    call([sys.executable, "-m", "neva.cli", "card", *model, *notes, *words, *place])
+    call([sys.executable, "-m", "neva", "card", *model, *notes, *words, *place])
 
 
 def write_tables(plan: Plan) -> None:

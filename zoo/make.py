@@ -92,7 +92,7 @@ def _call(command: list[str]) -> None:
 
 
 def _neva(*words: str | Path) -> Callable[[], None]:
-    return lambda: _call([sys.executable, "-m", "neva.cli", *(str(w) for w in words)])
+    return lambda: _call([sys.executable, "-m", "neva", *(str(w) for w in words)])
 
 
 def _pretrain(checkpoint: Path, stage: Path, out: Path, *more: str) -> Callable[[], None]:

@@ -237,7 +237,7 @@ def command(place: Place, one: Round, start: Path, adapter: Path | None) -> list
     words += ["--lora-from", str(adapter)] if adapter else []
     words += ["--lora-hold", one.hold] if one.hold and adapter else []
     words += ["--resume"] if (place.run / "metrics.jsonl").is_file() else []
-    return [sys.executable, "-m", "neva.cli", *words]
+    return [sys.executable, "-m", "neva", *words]
 
 
 def train(work: Path, start: Path, rounds: tuple[Round, ...], adapter: Path | None = None) -> Path:

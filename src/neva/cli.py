@@ -134,7 +134,3 @@ def fail(sentence: str, error: Exception) -> NoReturn:
         traceback.print_exception(error)
     typer.echo(sentence, err=True)
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

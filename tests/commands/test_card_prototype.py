@@ -29,7 +29,7 @@ def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         port = int(bound.getsockname()[1])
     env = {name: value for name, value in os.environ.items() if name != "NEVA_API_KEY"}
     env["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
-    words = [sys.executable, "-m", "neva.cli", "serve", "--model", str(checkpoint)]
+    words = [sys.executable, "-m", "neva", "serve", "--model", str(checkpoint)]
     words += ["--port", str(port)]
     process = subprocess.Popen(words, env=env, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"

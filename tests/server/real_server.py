@@ -31,7 +31,7 @@ def serving(
     Without a checkpoint it is what `words` say. What it writes goes to the file `said`, or nowhere.
     """
     port = free_port()
-    command = [sys.executable, "-m", "neva.cli", "serve", "--port", str(port), *words]
+    command = [sys.executable, "-m", "neva", "serve", "--port", str(port), *words]
     if checkpoint is not None:
         command += ["--model", str(checkpoint), "--precision", "fp32"]
     whole = {**os.environ, **(env or {})}

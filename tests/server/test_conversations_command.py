@@ -28,7 +28,7 @@ PICTURE = png(40, 30, (7, 77, 177))
 
 def neva(*words: object, data: Path) -> subprocess.CompletedProcess[str]:
     """`neva WORDS` in a process of its own, whose data folder is `data`."""
-    command = [sys.executable, "-m", "neva.cli", *map(str, words)]
+    command = [sys.executable, "-m", "neva", *map(str, words)]
     env = {**os.environ, "XDG_DATA_HOME": str(data), "COLUMNS": "100"}
     env.pop("NEVA_API_KEY", None)
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)

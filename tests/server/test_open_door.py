@@ -48,7 +48,7 @@ def environment(folder: Path, key: str) -> dict[str, str]:
 
 def test_neither_keys_nor_a_proxy_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "neva.cli", "serve", "--model", str(checkpoint)]
+    command = [sys.executable, "-m", "neva", "serve", "--model", str(checkpoint)]
     made = subprocess.run(
         [*command, "--port", str(port), *EVERYWHERE],
         env={**os.environ, **environment(tmp_path, "")},

@@ -32,7 +32,7 @@ def command(data: Path, *options: str, key: str | None = KEY) -> subprocess.Pope
     env["XDG_DATA_HOME"] = str(data)
     if key:
         env["NEVA_API_KEY"] = key
-    words = [sys.executable, "-m", "neva.cli", "serve", *options]
+    words = [sys.executable, "-m", "neva", "serve", *options]
     return subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
 
 

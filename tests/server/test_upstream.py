@@ -132,7 +132,7 @@ def test_what_cannot_work_is_told_at_the_start(
     words: tuple[str, ...], code: int, told: str
 ) -> None:
     filled = [word.format(free=f"http://127.0.0.1:{free_port()}") for word in words]
-    command = [sys.executable, "-m", "neva.cli", "serve", "--port", str(free_port()), *filled]
+    command = [sys.executable, "-m", "neva", "serve", "--port", str(free_port()), *filled]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == code, ended.stderr
     assert told in " ".join(ended.stderr.replace("│", " ").split())

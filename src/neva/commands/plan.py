@@ -162,7 +162,7 @@ def _show(found: dict[str, Any], there: Hardware) -> None:
             f"   nothing fits in {there.memory / GIB:g} GiB: more devices, --lora or a shorter row"
         )
     else:
-        start = f"torchrun --nproc-per-node {gpus} -m neva.cli" if gpus > 1 else "neva"
+        start = f"torchrun --nproc-per-node {gpus} -m neva" if gpus > 1 else "neva"
         words = " ".join(f"--{asked}" for asked in ("lora", "qlora") if found[asked])
         typer.echo(f"   * {start} {found['stage']} ... {words} {found['options']}".rstrip())
 

@@ -58,7 +58,7 @@ class Grid:
             raise NevaError(
                 f"--shard {recipe.shard} with --tensor-parallel {tensor} needs {asked} processes "
                 f"or a multiple of it, and this is one: start it with `torchrun --nproc-per-node "
-                f"{asked} -m neva.cli ...`."
+                f"{asked} -m neva ...`."
             )
         if world % tensor:
             raise NevaError(
