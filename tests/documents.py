@@ -68,8 +68,8 @@ def commands(path: Path) -> Iterator[Command]:
                 continue
             while words and ASSIGNMENT.fullmatch(words[0]):
                 words = words[1:]
-            if "neva.cli" in words:  # by torchrun
-                words = ["neva", *words[words.index("neva.cli") + 1 :]]
+            if words[:1] == ["torchrun"] and "neva" in words:
+                words = words[words.index("neva") :]
             if words:
                 yield Command(str(path.relative_to(ROOT)), tuple(words))
 

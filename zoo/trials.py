@@ -116,7 +116,7 @@ def trials(plan: Plan) -> Iterator[Trial]:
     if not plan.limit:
         scenarios = ("--scenario", "new-image", "--scenario", "same-image")
         words = ("bench", *scenarios, "--concurrency", "1", "--max-tokens", "24")
-        yield Trial("speed", "neva.cli", words)
+        yield Trial("speed", "neva", words)
     for task in TASKS:
         for baseline in BASELINES:
             yield evaluation(plan, task, baseline, plan.baseline_limit or plan.limit)
@@ -127,4 +127,4 @@ def evaluation(plan: Plan, task: str, baseline: str, limit: int | None) -> Trial
     data = data_of(task, plan.packages)
     words = ["eval", task, "--baseline", baseline, *(["--data", str(data)] if data else [])]
     name = task if baseline == "none" else f"{task}-{baseline}"
-    return Trial(name, "neva.cli", tuple(words), limit)
+    return Trial(name, "neva", tuple(words), limit)

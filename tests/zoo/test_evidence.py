@@ -73,7 +73,7 @@ def test_other_weights_or_another_limit_are_done_again(
     write(plan, "openmoji", result("openmoji", **change))
     trial.run(plan)
     (command,) = called
-    assert command[2:5] == ["neva.cli", "eval", "openmoji"]
+    assert command[2:5] == ["neva", "eval", "openmoji"]
     assert command[-2:] == ["--json", str(plan.out / "openmoji.json")]
 
 
@@ -191,7 +191,7 @@ def test_two_runs_do_not_write_into_one_folder(plan: Plan) -> None:
 
 def test_a_damaged_result_is_named(plan: Plan) -> None:
     (plan.out / "openmoji.json").write_text("{")
-    trial = Trial("openmoji", "neva.cli", ())
+    trial = Trial("openmoji", "neva", ())
     with pytest.raises(DataError, match=r"openmoji\.json is not a result"):
         trial.done(plan)
 
