@@ -1,9 +1,10 @@
 """Become a Triton for what `neva export ... triton` wrote; and how such a one is asked.
 
-    ENV/bin/python benchmarks/serve_triton.py OUT HTTP_PORT GRPC_PORT METRICS_PORT
+    ENV/bin/python benchmarks/serve_triton.py OUT HTTP_PORT GRPC_PORT METRICS_PORT [OPTION...]
 
 ENV has nvidia-pytriton, whose tritonserver it is (2.51.0, NGC 24.10), and neva: Triton's python
-backend takes its Python from the first environment in PATH. Replaces this process by Triton.
+backend takes its Python from the first environment in PATH. Replaces this process by Triton, which
+is given the options.
 """
 
 import json
@@ -20,7 +21,7 @@ PORTS = ("http", "grpc", "metrics")
 
 def main() -> None:
     """Lay out the backend's folder beside the models and run Triton."""
-    out, ports = Path(sys.argv[1]), dict(zip(PORTS, sys.argv[2:], strict=True))
+    out, ports = Path(sys.argv[1]), dict(zip(PORTS, sys.argv[2:5], strict=True))
     packages = Path(sysconfig.get_paths()["purelib"])
     bundle = packages / "pytriton" / "tritonserver"
     stub = bundle / "python_backend_stubs" / sysconfig.get_python_version()
@@ -42,6 +43,7 @@ def main() -> None:
         f"--backend-directory={backend.parent}",
         "--allow-gpu-metrics=false",
         *(f"--{name}-port={port}" for name, port in ports.items()),
+        *sys.argv[5:],
     ]
     os.execve(program, words, environment)
 

@@ -67,6 +67,15 @@ def test_recipes_fit_the_template_composed_before_them(path: Path) -> None:
             assert recipe(options["--recipe"], "finetune").template in (None, composed), words
 
 
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "demo"])
+def test_every_help_has_an_example_that_parses(verb: str) -> None:
+    text = " ".join(str(cli.load(verb).help).split())
+    examples = text.split("Example: ")[1:]
+    assert examples, "a newcomer reads the example first"
+    for example in examples:
+        assert parses(tuple(shlex.split(example))[1:]) is None
+
+
 def test_help_names_the_precisions_that_there_are() -> None:
     from neva.engine.precision import PRECISIONS
 

@@ -198,13 +198,17 @@ def test_baselines_stand_beside_their_score() -> None:
     fewer = score | {"asked": {"sha256": "ab", "baseline": "shuffled"}, "questions": 50}
     fewer |= {"metrics": {"accuracy": 12.0}}
     alone = fewer | {"task": "scenes"}
-    joined, left = gather([fewer, score, alone], "ab")
+    joined, left = gather([fewer, score, alone], {"sha256": "ab"})
     assert joined["beside"] == {"text": {"accuracy": 60.5}, "shuffled, 50": {"accuracy": 12.0}}
     assert joined["questions"] == 100
     assert left is alone
     assert ("easy-vqa\naccuracy", "shuffled", 12.0) in bars([joined])
     with pytest.raises(DataError, match="is of the model ab, not of cd; run `neva eval easy-vqa`"):
-        gather([score], "cd")
+        gather([score], {"sha256": "cd"})
+    served = score | {"asked": {"url": "http://one", "weights": "ab"}}
+    assert gather([served], {"sha256": "cd", "weights": "ab"}) == [served]
+    with pytest.raises(DataError, match="is of the model ab, not of ef"):
+        gather([served], {"sha256": "cd", "weights": "ef"})
     with pytest.raises(DataError, match="two results of easy-vqa with the baseline 'none'"):
         gather([score, score])
 

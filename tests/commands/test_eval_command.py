@@ -7,6 +7,7 @@ import pytest
 from called import exit_code
 
 from neva.commands import eval as verb
+from neva.model.checkpoint import Checkpoint
 
 
 def test_measures_and_writes(
@@ -22,6 +23,7 @@ def test_measures_and_writes(
     assert (found["questions"], found["of"], len(found["answers"])) == (20, 9673, 20)
     assert found["asked"]["baseline"] == "none"
     assert len(found["asked"]["sha256"]) == 64
+    assert found["asked"]["weights"] == Checkpoint.open(checkpoint).fingerprint
     assert found["floor"]["accuracy"] > 40
     assert "data:image/png" in page.read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "out.json"]

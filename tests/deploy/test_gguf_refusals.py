@@ -1,6 +1,7 @@
 """The export to GGUF refuses what llama.cpp would compute otherwise, and leaves nothing behind."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 
 from neva.deploy.gguf import export as door
 from neva.deploy.gguf.export import write_gguf
+from neva.deploy.gguf.file import KINDS
 from neva.errors import CheckpointError
 from neva.model import Checkpoint
 from neva.model.checkpoint import read_tensors
+from neva.model.weights import write_tensors
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +96,56 @@ def test_unknown_kinds_and_full_folders(tiny: Path, tmp_path: Path) -> None:
         write_gguf(source, tmp_path / "full")
 
 
-def test_numbers_beyond_float16(tmp_path: Path) -> None:
-    from neva.model.weights import write_tensors
+HEAD = "language_model.lm_head.weight"
+NORM = "language_model.model.norm.weight"
 
-    folder = models.tiny(tmp_path / "tiny")
+
+def with_number(tiny: Path, folder: Path, name: str, value: float) -> Path:
+    """A copy of the tiny checkpoint with another number in one of its tensors."""
+    shutil.copytree(tiny, folder)
     tensors = {k: np.array(v) for k, v in read_tensors(Checkpoint.open(folder)).items()}
-    tensors["language_model.lm_head.weight"][0, 0] = 1e5
+    tensors[name].flat[5] = value
     write_tensors(folder, tensors)
-    with pytest.raises(CheckpointError, match=r"output\.weight .* too large for float16"):
-        write_gguf(Checkpoint.open(folder), tmp_path / "out", "f16")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        ("f16", 1e5, "float16"),
+        ("f16", -1e5, "float16"),
+        ("q8_0", 1e7, "q8_0"),
+        ("q8_0", -8.4e6, "q8_0"),
+        ("bf16", 3.4e38, "bfloat16"),
+    ],
+)
+def test_numbers_beyond_a_kind(
+    tiny: Path, tmp_path: Path, kind: str, value: float, said: str
+) -> None:
+    folder = with_number(tiny, tmp_path / "large", HEAD, value)
+    words = rf"large: output\.weight.* too large for {said}.*--weights f32"
+    with pytest.raises(CheckpointError, match=words):
+        write_gguf(Checkpoint.open(folder), tmp_path / "out", kind)
+    assert not (tmp_path / "out").exists()
+    write_gguf(Checkpoint.open(folder), tmp_path / "out", "f32")
+
+
+@pytest.mark.parametrize(("kind", "value"), [("q8_0", 8.3e6), ("f16", 65504), ("bf16", 3.38e38)])
+def test_the_largest_numbers_of_a_kind(tiny: Path, tmp_path: Path, kind: str, value: float) -> None:
+    folder = with_number(tiny, tmp_path / "large", HEAD, value)
+    _, tensors = models.read(models.exported(folder, tmp_path / "out", kind)[0])
+    assert tensors["output.weight"].flat[5] == pytest.approx(value, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [HEAD, NORM, "multi_modal_projector.linear_1.weight"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none(
+    tiny: Path, tmp_path: Path, kind: str, name: str, value: float
+) -> None:
+    folder = with_number(tiny, tmp_path / "damaged", name, value)
+    with pytest.raises(CheckpointError, match=r"damaged: .*not finite; the checkpoint is damaged"):
+        write_gguf(Checkpoint.open(folder), tmp_path / "out", kind)
     assert not (tmp_path / "out").exists()
 
 

@@ -98,6 +98,7 @@ def test_pictures_of_both_kinds_keep_their_order() -> None:
         ({"text_input": "a", "image_url": "http://169.254.169.254/"}, "fetches no images"),
         ({"text_input": "a", "image_url": "file:///etc/passwd"}, "fetches no images"),
         ({"text_input": "a", "image_url": "tensor:7"}, "fetches no images"),
+        ({"text_input": "a", "image_url": "tensor:" + "9" * 5000}, "fetches no images"),
         ({"text_input": "a", "image": [png(), b"GIF89a"]}, "image 2: "),
         ({"text_input": "a", "image": [b""]}, "image 1: "),
         ({"text_input": "a", "image_url": [URI] * 17}, "at most 16 images"),

@@ -1,28 +1,29 @@
-"""A real Triton serves what `neva export ... triton` writes: `pytest -m servers tests/deploy`.
+"""A real Triton serves what `neva export ... triton` writes: `pytest -m servers tests/deploy`."""
 
-The server is tritonserver 2.51.0 (NGC 24.10) as nvidia-pytriton bundles it, in an environment with
-this tree that is kept in the user's cache (benchmarks/serve_triton.py starts it).
-"""
-
-import base64
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from environments import run
-from real_server import free_port
 from server_house import data_uri, png
 from tiny_llava import write_checkpoint
+from triton_server import (
+    CLIENT,
+    cpu_seconds,
+    figures,
+    left_of,
+    running,
+    stubs,
+    triton_environment,
+    workers,
+)
 
-from neva.cachedir import cache_dir
-from neva.deploy.triton.repository import write_triton
 from neva.engine import open_engine
 from neva.engine.protocol import Request, Sampling, collect
 from neva.images import read_image
@@ -30,7 +31,6 @@ from neva.model import Checkpoint
 from neva.prompts.conversation import Conversation, ImageSlot, user
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SAMPLING = Sampling(0.9, 0.95, 12, 5)
 SENT = {
     "sampling_param_max_tokens": SAMPLING.max_tokens,
@@ -39,41 +39,6 @@ SENT = {
     "sampling_param_seed": SAMPLING.seed,
 }
 ASKED = {"text_input": "What is it?", "image_url": data_uri(png()), **SENT}
-CLIENT = """
-import json, os, queue, sys
-import numpy as np
-import tritonclient.grpc as grpc
-place, picture, settings = sys.argv[1], open(sys.argv[2], "rb").read(), json.loads(sys.argv[3])
-kinds = {"max_tokens": ("INT32", np.int32), "seed": ("UINT64", np.uint64)}
-values = {"text_input": ("BYTES", [b"What is it?"], object), "image": ("BYTES", [picture], object),
-          "streaming": ("BOOL", [True], bool)}
-for name, value in settings.items():
-    kind, dtype = kinds.get(name.removeprefix("sampling_param_"), ("FP32", np.float32))
-    values[name] = kind, [value], dtype
-inputs = []
-for name, (kind, value, dtype) in values.items():
-    tensor = grpc.InferInput(name, [1], kind)
-    tensor.set_data_from_numpy(np.array(value, dtype=dtype))
-    inputs.append(tensor)
-client, heard = grpc.InferenceServerClient(place), queue.Queue()
-client.start_stream(lambda result, error: heard.put((result, error)))
-client.async_stream_infer("neva", inputs, enable_empty_final_response=True)
-text, pieces = "", 0
-while True:
-    result, error = heard.get(timeout=60)
-    if error is not None:  # an exception would leave the client's own thread, and so the process
-        print(error, file=sys.stderr, flush=True)
-        os._exit(1)
-    piece = result.as_numpy("text_output")
-    if piece is not None:
-        text, pieces = text + piece[0].decode(), pieces + 1
-    if result.get_response().parameters["triton_final_response"].bool_param:
-        break
-    if sys.argv[4:] == ["leave"]:
-        os._exit(0)
-client.stop_stream()
-print(json.dumps([text, pieces]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -98,59 +63,17 @@ def expected(source: Checkpoint) -> tuple[str, int, int]:
 
 @pytest.fixture(scope="module")
 def environment() -> Path:
-    """The `bin` of an environment with Triton and this tree, as benchmarks/ makes it."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        from serve_peers import TRITON
-        from serve_venvs import ready, refresh
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    found = ready(TRITON, cache_dir() / "clients", build=True)
-    refresh(found.parent)
-    return found
+    return triton_environment()
 
 
 @pytest.fixture(scope="module")
 def triton(
     source: Checkpoint, environment: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Any]]:
-    """A running Triton: its HTTP URL, gRPC address and log."""
-    folder = tmp_path_factory.mktemp("triton")
-    write_triton(source, folder / "out", precision="fp32")
-    ports = {name: free_port() for name in ("http", "grpc", "metrics")}
-    launcher = (environment / "python", BENCHMARKS / "serve_triton.py", folder / "out")
-    command = [str(word) for word in (*launcher, *ports.values())]
-    log = folder / "log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink)
-    url = f"http://127.0.0.1:{ports['http']}/v2/models"
-    try:
-        _wait(url, process, log)
-        yield {
-            "url": url,
-            "metrics": f"http://127.0.0.1:{ports['metrics']}/metrics",
-            "grpc": f"127.0.0.1:{ports['grpc']}",
-            "pid": process.pid,
-        }
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Until both models are ready; AssertionError with the log if they do not come."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            if all(
-                httpx.get(f"{url}/{m}/ready").status_code == 200 for m in ("neva", "neva_whole")
-            ):
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(log.read_text())
+    """A running Triton whose models can be loaded anew."""
+    options = ("--model-control-mode=explicit", "--load-model=*")
+    with running(source, environment, tmp_path_factory.mktemp("triton"), *options) as found:
+        yield found
 
 
 def test_whole_answers_are_our_engines(
@@ -201,8 +124,6 @@ def test_streams_over_http_and_grpc(
 def test_many_at_once_and_a_lost_worker(
     triton: dict[str, Any], expected: tuple[str, int, int]
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     def ask(_: int) -> str:
         said = httpx.post(f"{triton['url']}/neva_whole/generate", json=ASKED, timeout=120)
         return str(said.json().get("text_output"))
@@ -213,14 +134,6 @@ def test_many_at_once_and_a_lost_worker(
     os.kill(worker, 9)
     time.sleep(0.2)
     assert ask(0) == expected[0]
-
-
-def _descends(pid: int, ancestor: int) -> bool:
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return False
 
 
 def test_who_leaves_is_not_answered_on(
@@ -243,39 +156,24 @@ def test_who_leaves_is_not_answered_on(
     assert spent[1] < spent[0] / 3, spent
 
 
-def workers(triton: int) -> list[int]:
-    """Our engine's processes below a Triton's."""
-    found = subprocess.run(["pgrep", "-f", "neva.engine.worker"], capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split() if _descends(int(pid), triton)]
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has computed so far."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
 def test_metrics_tell_tokens_and_caches(triton: dict[str, Any]) -> None:
-    def figures() -> dict[str, float]:
-        lines = httpx.get(triton["metrics"]).text.splitlines()
-        ours = [line for line in lines if line.startswith("neva_engine_")]
-        return {line.partition("{")[0][12:]: float(line.split()[-1]) for line in ours}
-
     httpx.post(f"{triton['url']}/neva/generate", json=ASKED, timeout=60)
-    before = figures()
+    before = figures(triton)
     said = httpx.post(f"{triton['url']}/neva/generate", json=ASKED, timeout=60).json()
-    more = {name: value - before[name] for name, value in figures().items()}
+    more = {name: value - before[name] for name, value in figures(triton).items()}
     assert more["prompt_tokens"] == more["prefix_cache_queries"] == said["prompt_tokens"]
     assert more["generation_tokens"] == said["completion_tokens"]
     assert more["image_cache_queries"] == more["image_cache_hits"] == 1
 
 
-def test_what_is_wrong_is_said(triton: dict[str, Any]) -> None:
-    bad = {
-        "text_input": "a",
-        "image_url": "data:image/png;base64," + base64.b64encode(b"no").decode(),
-    }
-    for model in ("neva", "neva_whole"):
-        answer = httpx.post(f"{triton['url']}/{model}/generate", json=bad)
-        assert answer.status_code == 400
-        assert answer.json()["error"].startswith("image 1: the image is not a PNG")
+def test_counters_go_on_when_the_model_is_loaded_anew(triton: dict[str, Any]) -> None:
+    for _ in range(2):
+        httpx.post(f"{triton['url']}/neva/generate", json=ASKED, timeout=60)
+    before, old = figures(triton), stubs(triton["models"] / "neva")
+    place = triton["url"].replace("/models", "/repository/models/neva")
+    assert httpx.post(f"{place}/unload", timeout=60).status_code == 200
+    assert not left_of(old)
+    assert httpx.post(f"{place}/load", timeout=120).status_code == 200
+    said = httpx.post(f"{triton['url']}/neva/generate", json=ASKED, timeout=60).json()
+    more = {name: value - before[name] for name, value in figures(triton).items()}
+    assert more["prefix_cache_queries"] == more["prompt_tokens"] == said["prompt_tokens"]

@@ -21,16 +21,18 @@ import trtllm_double
 from PIL import Image
 from safetensors.torch import load_file
 from small import write_clip, write_language
+from tiny_llava import write_checkpoint
 from tokenizers import AddedToken, processors
 from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 
-from neva.deploy.trtllm.export import FAMILIES, PLUGIN, window, write_trtllm
+from neva.deploy.trtllm.export import FAMILIES, PLUGIN, settings, write_trtllm
 from neva.errors import CheckpointError
 from neva.model import Checkpoint
 from neva.model.compose import compose
 from neva.model.keys import disk_name
 from neva.prompts import Conversation, ImageSlot, encode
 from neva.prompts.conversation import Turn
+from neva.prompts.render import render, text_of
 
 SOURCES = Path(__file__).parents[2] / "src" / "neva" / "deploy" / "trtllm" / "plugin"
 LAYERS = {"llama": (-3, -2), "mistral": (-2,), "nemotron": (-1,), "qwen2": (1, -1)}
@@ -349,11 +351,29 @@ def test_families_that_it_has_not_are_refused(family: str, tmp_path: Path) -> No
 
 def test_no_sequence_is_longer_than_a_window(exported: dict[str, Path], tmp_path: Path) -> None:
     source = Checkpoint.open(exported["mistral"] / "model")
-    for said, reach in (({}, 4096), ({"sliding_window": None}, None), ({"sliding_window": 64}, 64)):
-        text = {k: v for k, v in source.config["text_config"].items() if k != "sliding_window"}
-        config = {**source.config, "text_config": {**text, **said}}
-        assert window(Checkpoint(source.path, config, source.provenance)) == reach
-    text = {"model_type": "qwen2", "sliding_window": 32}
-    for used, reach in ((False, None), (True, 32)):
-        config = {"text_config": {**text, "use_sliding_window": used}}
-        assert window(Checkpoint(source.path, config, source.provenance)) == reach
+    for said, length in (({"sliding_window": None}, 256), ({"sliding_window": 64}, 64)):
+        config = {**source.config, "text_config": {**source.config["text_config"], **said}}
+        told = settings(Checkpoint(source.path, config, source.provenance))
+        assert f"\nmax_seq_len: {length}\n" in told
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_checkpoint_with_neva_json_alone_gets_a_chat_template(
+    tmp_path: Path, older: bool
+) -> None:
+    """And a tokenizer's class; an older file, which transformers would read first, goes."""
+    source = Checkpoint.open(write_checkpoint(tmp_path / "source"))
+    if older:
+        record = json.dumps({"chat_template": "nothing of ours"})
+        (source.path / "chat_template.json").write_text(record)
+    write_trtllm(source, tmp_path / "out")
+    folder, parts = tmp_path / "out" / "model", [{"type": "image"}, {"type": "text", "text": "Hm?"}]
+    told = Conversation((Turn("user", (ImageSlot(0), "Hm?")),))
+    expected = text_of(render(told, source.template, True))
+    turn = [{"role": "user", "content": parts}]
+    reads = AutoProcessor.from_pretrained(folder)
+    for one in (reads, reads.tokenizer):
+        assert one.apply_chat_template(turn, tokenize=False, add_generation_prompt=True) == expected
+    assert reads.tokenizer(expected).input_ids == source.tokenizer.encode(expected).ids
+    kept = json.loads((folder / "tokenizer_config.json").read_text())
+    assert kept["tokenizer_class"] == "PreTrainedTokenizerFast"  # 4.57 would take Llama's

@@ -81,6 +81,19 @@ def test_the_same_request_arrives(behind: tuple[str, Double], conversation: Conv
     assert last.usage.completion_tokens == len(text)
 
 
+@pytest.mark.parametrize("said", [None, 0, 2])
+def test_a_zero_that_was_said_is_passed_on(behind: tuple[str, Double], said: int | None) -> None:
+    """The server behind may have other defaults: llama.cpp's top_k is 40."""
+    address, engine = behind
+    how = Sampling(1.0, top_k=said, presence_penalty=said, frequency_penalty=said)
+    remote = RemoteEngine(address)
+    collect(remote.generate([Request(ask("hello", images=0), (), how)])[0])
+    remote.close()
+    arrived = engine.asked[-1].sampling
+    found = (arrived.top_k, arrived.presence_penalty, arrived.frequency_penalty)
+    assert found == (said, said, said)
+
+
 def test_knows_what_is_served(behind: tuple[str, Double]) -> None:
     remote = RemoteEngine(behind[0] + "/v1", "double")
     assert (remote.info.name, remote.info.engine, remote.info.precision) == (

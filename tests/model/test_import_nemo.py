@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_the_template_that_it_was_trained_with(
         ({"pipeline_model_parallel_size": 2}, "pipeline_model_parallel_size is 2"),
         ({"tensor_model_parallel_size": 2}, "1 shards of weights, and tensor_model_parallel_size"),
         ({"tensor_model_parallel_size": "two"}, "tensor_model_parallel_size is 'two', no number"),
-        ({"num_attention_heads": "four"}, "num_attention_heads is four"),
+        ({"num_attention_heads": "four"}, "num_attention_heads is 'four'"),
         ({"mm": {"use_im_start_end": True}}, "use_im_start_end is True: it sets pictures"),
         ({"mm": {"mm_mlp_adapter_type": "mlp_downsample"}}, "its projector is a 'mlp_downsample'"),
         ({"mm": {"vision_encoder": {"from_hf": False}}}, "its tower is Megatron's own CLIP"),
@@ -191,7 +192,43 @@ def test_another_computation_is_refused(
     with pytest.raises(CheckpointError, match=sentence) as refusal:
         taken(made, archive, tmp_path / "out" / "ours")
     assert str(archive) in str(refusal.value) and "\n" not in str(refusal.value)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_language_model_of_another_activation(wholes: dict[str, Whole], tmp_path: Path) -> None:
+    made = wholes["llama"]
+    archive = write_nemo(tmp_path / "neva.nemo", made)
+    other = tmp_path / "other"
+    shutil.copytree(made.words, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}))
+    with pytest.raises(CheckpointError, match=r"its hidden_act is 'gelu', and .* fast-swiglu"):
+        import_checkpoint(archive, tmp_path / "ours", language=str(other))
+
+
+def test_other_pictures_than_the_clips_are_told(wholes: dict[str, Whole], tmp_path: Path) -> None:
+    made = wholes["llama"]
+    archive = write_nemo(
+        tmp_path / "neva.nemo",
+        made,
+        data={"image_token_len": 576},
+        mm={"vision_encoder": {"from_hf": True, "crop_size": [336, 336], "patch_dim": 8}},
+    )
+    names = {"vision": str(made.clip), "language": str(made.words)}
+    notes = import_checkpoint(archive, tmp_path / "ours", **names).notes
+    told = [note for note in notes if "if it was trained with another CLIP" in note]
+    assert ["image_token_len is 576" in note for note in told] == [True, False]
+    assert "crop_size is [336, 336]" in told[1]
+
+
+def test_one_name_with_and_without_its_wrap(wholes: dict[str, Whole], tmp_path: Path) -> None:
+    made = wholes["llama"]
+    (state,) = megatron_state(made)
+    name = next(name for name in state if name.endswith("mm_projector.0.weight"))
+    state[name.removeprefix("model.")] = torch.full_like(state[name], 7)
+    archive = write_nemo(tmp_path / "neva.nemo", made, [state])
+    with pytest.raises(CheckpointError, match="under two names"):
+        taken(made, archive, tmp_path / "ours")
 
 
 def without(name: str) -> Callable[[list[dict[str, Any]]], object]:
@@ -245,7 +282,7 @@ def test_shards_that_are_no_model_are_refused(
     with pytest.raises(CheckpointError, match=sentence) as refusal:
         taken(made, archive, tmp_path / "out" / "ours")
     assert str(archive) in str(refusal.value)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def hostile(change: Callable[[tarfile.TarFile], None]) -> Callable[[Path, Whole], None]:
@@ -333,8 +370,8 @@ def test_a_hostile_or_broken_archive_is_refused(
     with pytest.raises(CheckpointError, match=sentence) as refusal:
         taken(made, archive, tmp_path / "out" / "ours")
     assert "\n" not in str(refusal.value)
-    assert list((tmp_path / "out").iterdir()) == []
-    assert {path.name for path in tmp_path.iterdir()} == {"neva.nemo", "out"}
+    assert not (tmp_path / "out").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"neva.nemo"}
 
 
 def test_a_pickle_in_an_archive_is_not_run(wholes: dict[str, Whole], tmp_path: Path) -> None:

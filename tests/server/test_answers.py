@@ -35,7 +35,7 @@ def test_openais_sampling_reaches_the_engine(house: House) -> None:
     house.text("Hi", CHAT, top_k=-1, presence_penalty=None, seed=1)
     first, second = (stream.request.sampling for stream in house.engine.streams)
     assert (first.top_k, first.presence_penalty, first.frequency_penalty) == (5, 1, -0.5)
-    assert second == replace(first, top_k=0, presence_penalty=0, frequency_penalty=0)
+    assert second == replace(first, top_k=0, presence_penalty=None, frequency_penalty=None)
 
 
 def test_a_small_context_halves_the_default(house_of: Callable[..., House]) -> None:
@@ -81,6 +81,7 @@ def test_models_tell_the_truth(house: House) -> None:
     assert (model["id"], model["root"], model["max_model_len"]) == ("echo", "echo", 4096)
     truth = model["neva"]
     assert (truth["image_tokens"], truth["precision"], truth["reproducible"]) == (49, "fp32", True)
+    assert truth["penalties"] is True
     assert truth["weights"] is None, "an engine that does not know"
     assert house.client.get("/v1/models/nvidia/neva-22b").json()["root"] == "echo"
     assert house.client.get("/v1/models/gpt-9").status_code == 404

@@ -195,6 +195,23 @@ def test_openai_fields_that_we_cannot_honour_are_refused(
     assert next(iter(fields)) in message
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "function"}]},
+        {"presence_penalty": 1},
+        {"top_k": 5},
+        {"n": 2},
+        {"response_format": {"type": "json_object"}},
+    ],
+)
+def test_fields_that_nvidias_route_has_not_are_refused(
+    house: House, fields: dict[str, Any]
+) -> None:
+    (name,) = fields
+    check(house.client.post(NVIDIA, json={"messages": HI, **fields}), 422, name)
+
+
 def test_harmless_and_unknown_fields_are_let_through(house: House) -> None:
     fields = {
         "tools": [],
@@ -204,7 +221,8 @@ def test_harmless_and_unknown_fields_are_let_through(house: House) -> None:
     }
     odd = {"user": "me", "bad": ["word"], "parallel_tool_calls": True, "metadata": {"a": "b"}}
     assert house.client.post(CHAT, json={"messages": HI, **fields, **odd}).status_code == 200
-    assert house.client.post(NVIDIA, json={"messages": HI, **odd}).status_code == 200
+    few = {**odd, **fields, "n": 1, "top_k": -1}
+    assert house.client.post(NVIDIA, json={"messages": HI, **few}).status_code == 200
 
 
 def test_other_models_and_paths_are_404(house: House) -> None:

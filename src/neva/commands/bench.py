@@ -49,7 +49,10 @@ def bench(
     ),
     json: Path | None = typer.Option(None, help="Write the figures here."),
 ) -> None:
-    """Time to first token, between tokens and to the end, and tokens a second."""
+    """Time to first token, between tokens and to the end, and tokens a second.
+
+    Example: neva bench --url http://127.0.0.1:8000 --concurrency 1 --concurrency 32
+    """
     check_size(width, height)
     check_places(json)
     console = Console(stderr=True, highlight=False)

@@ -54,13 +54,16 @@ def card(
         None, "--output", "-o", help="File, pictures beside it; stdout, no pictures, if left out."
     ),
 ) -> None:
-    """Write a model card from what a checkpoint and its evaluations hold."""
+    """Write a model card from what a checkpoint and its evaluations hold.
+
+    Example: neva card stage2/final --result vqav2.json --notes notes.json -o card.md
+    """
     check_places(output)
     if (sheet or picture) and output is None:
         raise DataError("--sheet and --picture need a card that is a file; give --output too.")
     given = [read_result(path) for path in result]
     opened = Checkpoint.open(checkpoint or default_checkpoint())
-    results = gather(given, opened.sha256)
+    results = gather(given, {"sha256": opened.sha256, "weights": opened.fingerprint})
     known = read_notes(notes or (None if checkpoint else CARD_NOTES), opened.path.name)
     if output is None:
         typer.echo(cards.card(opened, results, known), nl=False)

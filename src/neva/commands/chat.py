@@ -41,7 +41,10 @@ def chat(
     system: str | None = typer.Option(None, help="System text instead of the template's."),
     json: bool = typer.Option(False, help="One JSON object instead of the streaming text."),
 ) -> None:
-    """Ask about a picture, once or in a conversation."""
+    """Ask about a picture, once or in a conversation.
+
+    Example: neva chat cat.jpg "What is this?" --json
+    """
     if json and question is None:
         raise typer.BadParameter("--json needs a question")
     if image == "-" and question is None:

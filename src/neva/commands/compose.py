@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from tokenizers import Tokenizer
 
+from neva.commands.ending import cleaned_up
 from neva.model.kinds import DType, ProjectorKind
 from neva.model.provenance import Aspect
 from neva.prompts import TEMPLATES, Template, stop_ids
@@ -61,17 +62,18 @@ def compose(
     """
     from neva.model.compose import compose as join  # torch is imported only now
 
-    checkpoint = join(
-        vision,
-        language,
-        projector,
-        output,
-        template=template,
-        feature_layer=feature_layer or -2,
-        aspect=aspect,
-        dtype=dtype,
-        seed=seed,
-    )
+    with cleaned_up():
+        checkpoint = join(
+            vision,
+            language,
+            projector,
+            output,
+            template=template,
+            feature_layer=feature_layer or -2,
+            aspect=aspect,
+            dtype=dtype,
+            seed=seed,
+        )
     typer.echo(
         f"{checkpoint.image_tokens} image tokens of id {checkpoint.image_token_id}, a context of "
         f"{checkpoint.context}, template {checkpoint.provenance.template}. Next: "

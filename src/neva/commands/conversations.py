@@ -48,6 +48,8 @@ def conversations(
     """List, export or delete what a server has stored; a running server may go on.
 
     Exported are JSON lines: responses with their input, then uploaded files. Deleted are both.
+
+    Example: neva conversations export alice > alice.jsonl
     """
     file = (data or data_folder()) / "responses.sqlite"
     if store is None and not file.exists():

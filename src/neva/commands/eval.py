@@ -89,7 +89,10 @@ def evaluate(
     json: Figures = None,
     report: Page = None,
 ) -> None:
-    """Ask every question of a benchmark and print the score; a run that was cut off goes on."""
+    """Ask every question of a benchmark and print the score; a run that was cut off goes on.
+
+    Example: neva eval vqav2 --data vqav2 --model stage2/final --json vqav2.json --report page.html
+    """
     check_choice(model, url, name, engine, precision)
     check_places(json, report)
     chosen = TASKS[task.value]

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from neva.commands.ending import cleaned_up
 from neva.commands.terms import with_terms
 from neva.engine import ENGINES
 from neva.errors import CheckpointError
 from neva.model import Checkpoint
-from neva.model.files import check_free
+from neva.model.files import check_free, made_folder
 from neva.prompts import TEMPLATES
 
 FORMATS = ("hf", "gguf", "triton", "trtllm")
@@ -84,11 +85,12 @@ def export(
     _check(format, given)
     check_free(output)
     source = with_terms(Checkpoint.open(checkpoint, template))
-    if format == "hf":
-        _write_hf(source, adapter, output)
-    else:
-        with _merged(source, adapter, output) as whole:
-            _write(whole, format, output, given)
+    with cleaned_up():
+        if format == "hf":
+            _write_hf(source, adapter, output)
+        else:
+            with _merged(source, adapter, output) as whole:
+                _write(whole, format, output, given)
     sys.stdout.write(f"{output}\n")
 
 
@@ -135,10 +137,14 @@ def _merged(source: Checkpoint, adapter: Path | None, output: Path) -> Iterator[
     if adapter is None:
         yield source
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-merged-", dir=output.parent) as folder:
-        _write_hf(source, adapter, Path(folder) / source.path.name)
-        yield Checkpoint.open(Path(folder) / source.path.name)
+    place, prefix = output.resolve(), f".{output.resolve().name}-merged-"
+    name = source.path.resolve().name  # files are named by it; the path may be `.` or `..`
+    with (
+        made_folder(place.parent),
+        tempfile.TemporaryDirectory(prefix=prefix, dir=place.parent) as folder,
+    ):
+        _write_hf(source, adapter, Path(folder) / name)
+        yield Checkpoint.open(Path(folder) / name)
 
 
 def _write(source: Checkpoint, format: str, output: Path, given: Given) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from neva.commands.compose import misfit
+from neva.commands.ending import cleaned_up
 from neva.prompts import TEMPLATES
 
 SOURCE = typer.Argument(
@@ -48,7 +49,8 @@ def import_checkpoint(
     """
     from neva.model.importing.door import import_checkpoint as take_in  # torch, only now
 
-    imported = take_in(source, output, vision, language, template)
+    with cleaned_up():
+        imported = take_in(source, output, vision, language, template)
     for note in imported.notes:
         typer.echo(f"{source}: {note}.", err=True)
     checkpoint = imported.checkpoint

@@ -47,7 +47,10 @@ def key(
         help="rotate: hours for which the old key still works.",
     ),
 ) -> None:
-    """The key itself is printed once, on stdout; the file holds its hash only."""
+    """Make, list, rotate or remove API keys. A key is printed once; the file holds its hash only.
+
+    Example: neva key new alice --file keys.txt --per-minute 60
+    """
     keys = Keys.read(file).keys if file.exists() or action is not Action.new else ()
     if action is Action.list:
         for known in keys:

@@ -48,4 +48,8 @@ def open_model(
     with console.status("Opening the model ..."):
         checkpoint = Checkpoint.open(model or default_checkpoint())
         opened = open_engine(checkpoint, engine or ENGINE, precision)
-    return opened, {"model": opened.info.name, "sha256": checkpoint.sha256}
+    return opened, {
+        "model": opened.info.name,
+        "sha256": checkpoint.sha256,
+        "weights": checkpoint.fingerprint,
+    }

@@ -8,7 +8,9 @@ import typer
 from neva.commands.recipe_options import with_recipe_options
 from neva.commands.training import train
 
-CHECKPOINT = typer.Argument(help="A checkpoint directory, made by `neva compose`.")
+CHECKPOINT = typer.Argument(
+    help="A checkpoint directory: of `neva compose` or `neva import`, or a run's final."
+)
 DATA = typer.Option(
     "--data",
     help="FILE[:WEIGHT] in LLaVA's JSON, WebDataset shards, or a mix file; give it again to add.",

@@ -158,7 +158,10 @@ def serve(
     log: Log = LogFormat.auto,
     otlp: Collector = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; answers under way are finished first."""
+    """Serve until SIGTERM or Ctrl-C; answers under way are finished first.
+
+    Example: neva serve --model stage2/final --host 0.0.0.0 --api-key-file keys
+    """
     settings = Settings(
         host=host,
         port=port,

@@ -8,22 +8,24 @@ from neva.errors import DataError
 Result = Mapping[str, Any]
 
 
-def gather(results: Sequence[Result], sha256: str | None = None) -> list[Result]:
+def gather(results: Sequence[Result], ours: Mapping[str, str] | None = None) -> list[Result]:
     """Each task's result with pictures, its baselines' metrics in `beside`; in the order given.
 
     A baseline of fewer questions than its score says how many it had, "shuffled, 600". A baseline
-    alone stays as it is. DataError when a result is of other weights than `sha256`, which would
-    make the card untrue, or when two results are of one task and baseline.
+    alone stays as it is. `ours` are the model's "sha256" and "weights" (fingerprint), of which a
+    result of a server has the second alone. DataError when a result is of others, which would make
+    the card untrue, or when two results are of one task and baseline.
     """
     seen: set[tuple[str, str]] = set()
     for one in results:
         key = (str(one["task"]), baseline_of(one))
-        other = one["asked"].get("sha256")
-        if sha256 is not None and other not in (None, sha256):
-            raise DataError(
-                f"the result of {key[0]} is of the model {str(other)[:12]}, not of "
-                f"{sha256[:12]}; run `neva eval {key[0]}` on this model."
-            )
+        for name, mine in (ours or {}).items():
+            other = one["asked"].get(name)
+            if other not in (None, mine):
+                raise DataError(
+                    f"the result of {key[0]} is of the model {str(other)[:12]}, not of "
+                    f"{mine[:12]}; run `neva eval {key[0]}` on this model."
+                )
         if key in seen:
             raise DataError(f"two results of {key[0]} with the baseline {key[1]!r}; give one.")
         seen.add(key)

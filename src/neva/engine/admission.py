@@ -167,10 +167,10 @@ def check_sampling(sampling: Sampling) -> None:
         raise NevaError(f"temperature is {sampling.temperature}: give 0 (greedy) or more")
     if not 0 < sampling.top_p <= 1:
         raise NevaError(f"top_p is {sampling.top_p}: give more than 0 and at most 1")
-    if sampling.top_k < 0:
+    if sampling.top_k is not None and sampling.top_k < 0:
         raise NevaError(f"top_k is {sampling.top_k}: give 0 (all tokens) or more")
     for name in ("presence_penalty", "frequency_penalty"):
-        if not abs(getattr(sampling, name)) <= MOST_PENALTY:  # NaN is not
+        if not abs(getattr(sampling, name) or 0.0) <= MOST_PENALTY:  # NaN is not
             raise NevaError(
                 f"{name} is {getattr(sampling, name)}: give -{MOST_PENALTY} to {MOST_PENALTY}"
             )

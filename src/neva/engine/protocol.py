@@ -28,7 +28,8 @@ class Sampling:
     asks for each token's log probability, `top_logprobs` for those of so many likeliest tokens too.
     `grammar` (EBNF with a rule `root`, see grammar.py) confines the answer's text. `top_k` keeps so
     many likeliest tokens, 0 all. Of a token's logit `presence_penalty` is taken once it was said,
-    `frequency_penalty` each time: OpenAI's, of the answer only.
+    `frequency_penalty` each time: OpenAI's, of the answer only. None is as 0 for our engines; a
+    server elsewhere is told nothing then, and goes by its own default.
     """
 
     temperature: float = 0.2
@@ -39,9 +40,9 @@ class Sampling:
     logprobs: bool = False
     top_logprobs: int = 0
     grammar: str | None = None
-    top_k: int = 0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
+    top_k: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
 
     @property
     def greedy(self) -> bool:

@@ -124,7 +124,7 @@ class RemoteEngine:
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         for name in ("top_k", "presence_penalty", "frequency_penalty"):
-            if value := getattr(sampling, name):
+            if (value := getattr(sampling, name)) is not None:
                 body[name] = value
         if request.conversation.turns[-1].role == "assistant":  # go on with it: vLLM's and SGLang's
             body |= {"add_generation_prompt": False, "continue_final_message": True}

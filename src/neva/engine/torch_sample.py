@@ -35,7 +35,7 @@ def penalised(logits: Tensor, sampling: Sampling, said: Mapping[int, int]) -> Te
     """Logits (V,) less what the tokens that were said cost, as OpenAI's API defines it."""
     ids = torch.tensor(list(said), device=logits.device)
     times = torch.tensor(list(said.values()), dtype=logits.dtype, device=logits.device)
-    cost = sampling.presence_penalty + sampling.frequency_penalty * times
+    cost = (sampling.presence_penalty or 0) + (sampling.frequency_penalty or 0) * times
     return logits.index_add(0, ids, -cost)
 
 

@@ -3,12 +3,13 @@
 A checkpoint is written aside and renamed when it is whole, so that a failure leaves nothing behind.
 """
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +27,73 @@ CARRIED = (
     "chat_template.jinja",
     "chat_template.json",
 )
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def written_aside(out: Path) -> Iterator[Path]:
     """Give an empty folder beside `out` that becomes `out` when the block ends without an error.
 
-    CheckpointError if `out` exists already and is not an empty directory.
+    CheckpointError if `out` exists already and is not an empty directory. After an error neither
+    the folder is left nor the parents that were made for it.
     """
     check_free(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    place = out.resolve()  # beside what a link leads to, where a rename can put it
+    with made_folder(place.parent), full_disk_named(place.parent):
+        aside = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        try:
+            yield aside
+            _publish(aside)
+            check_free(out)
+            aside.replace(place)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents; those that were made are gone again if the block fails."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        yield aside
-        _publish(aside)
-        check_free(out)
-        aside.replace(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        for path in missing:  # the deepest first
+            with suppress(OSError):  # something else is in it by now
+                path.rmdir()
         raise
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Let the error of a full disk say which one: that of `write` names neither file nor folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        words = f"{error.strerror}; make room there or choose another output folder"
+        raise OSError(error.errno, words, str(folder)) from error
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """CheckpointError unless the disk that `folder` is on has room for so many bytes more."""
+    disk = shutil.disk_usage(folder)
+    if disk.total and needed > disk.free:  # some network's disks do not say how large they are
+        raise CheckpointError(
+            f"{folder}: {needed / 1e6:,.1f} MB are to be written there, and the disk has "
+            f"{disk.free / 1e6:,.1f} MB free; make room there or choose another output folder."
+        )
 
 
 def check_free(out: Path) -> None:
     """CheckpointError if something is at `out` that writing there would destroy."""
+    if out.is_dir() and out.samefile(Path()):
+        raise CheckpointError(
+            f"{out}: is the folder that you are in, which cannot be replaced; choose another "
+            "output folder."
+        )
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() or out.is_symlink():

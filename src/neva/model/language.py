@@ -97,7 +97,7 @@ def read_part(source: str | Path, kind: Any, where: Mapping[str, Any], **options
     try:
         with quiet_transformers():
             return kind.from_pretrained(**where, **options, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RecursionError) as error:
         reason = why(source, error)
         raise CheckpointError(f"{source}: cannot be read as a language model: {reason}") from error
 

@@ -19,11 +19,11 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{file.parent}: {file.name} is missing; a checkpoint is a Hugging Face LLaVA "
-            "directory, made by `neva compose`."
-        ) from None
-    except ValueError as error:
+        remedy = "copy it again from where the rest is from."
+        if file.name == CONFIG:
+            remedy = "a checkpoint is a Hugging Face LLaVA directory, made by `neva compose`."
+        raise CheckpointError(f"{file.parent}: {file.name} is missing; {remedy}") from None
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not JSON ({error}); copy it again.") from error
     if not isinstance(record, dict):
         raise CheckpointError(f"{file}: not a JSON object; copy it again.")

@@ -8,6 +8,7 @@ classes in transformers, because older checkpoints leave them out of `config.jso
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from neva.errors import CheckpointError
 from neva.model.keys import BODY, HEAD, PROJECTOR, VISION
 
 Shape = tuple[int, ...]
@@ -75,6 +76,8 @@ NO_VISION: Config = {
     "image_size": 336,
     "patch_size": 14,
 }
+
+_MOST_LAYERS = 10_000  # the deepest models have hundreds
 
 # The same numbers by the names that GPT-2 gives them.
 _GPT2_NAMES = {
@@ -148,6 +151,17 @@ def _filled(config: Config, family: str) -> Config:
     return full
 
 
+def _layers(c: Config) -> range:
+    """The layers' numbers; CheckpointError for so many that their names alone fill the memory."""
+    depth: int = c["num_hidden_layers"]
+    if depth > _MOST_LAYERS:
+        raise CheckpointError(
+            f"config.json: the {c['model_type']} has {depth} layers by num_hidden_layers, and neva "
+            f"takes at most {_MOST_LAYERS}; copy it again."
+        )
+    return range(depth)
+
+
 def _linear(name: str, out: int, into: int, bias: bool) -> Shapes:
     shapes: Shapes = {f"{name}.weight": (out, into)}
     if bias:
@@ -175,7 +189,7 @@ def _clip(c: Config) -> Shapes:
         **_norm("pre_layrnorm", width),
         **_norm("post_layernorm", width),
     }
-    for i in range(c["num_hidden_layers"]):
+    for i in _layers(c):
         layer = f"encoder.layers.{i}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             shapes |= _linear(f"{layer}.self_attn.{name}", width, width, True)
@@ -196,7 +210,7 @@ def _llama_like(c: Config) -> Shapes:
     gated = family != "nemotron"
     shapes: Shapes = {"embed_tokens.weight": (c["vocab_size"], width)}
     norms = ["norm"]
-    for i in range(c["num_hidden_layers"]):
+    for i in _layers(c):
         layer = f"layers.{i}"
         shapes |= _linear(f"{layer}.self_attn.q_proj", heads * size, width, biased_in)
         shapes |= _linear(f"{layer}.self_attn.k_proj", shared, width, biased_in)
@@ -217,7 +231,7 @@ def _gpt_neox(c: Config) -> Shapes:
     shapes: Shapes = {"embed_in.weight": (c["vocab_size"], width)} | _norm(
         "final_layer_norm", width
     )
-    for i in range(c["num_hidden_layers"]):
+    for i in _layers(c):
         layer = f"layers.{i}"
         shapes |= _linear(f"{layer}.attention.query_key_value", 3 * width, width, bias)
         shapes |= _linear(f"{layer}.attention.dense", width, width, bias)
@@ -235,7 +249,7 @@ def _gpt2(c: Config) -> Shapes:
         "wte.weight": (c["vocab_size"], width),
         "wpe.weight": (c["max_position_embeddings"], width),
     } | _norm("ln_f", width)
-    for i in range(c["num_hidden_layers"]):
+    for i in _layers(c):
         for name, into, out in (
             ("attn.c_attn", width, 3 * width),
             ("attn.c_proj", width, width),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neva.errors import CheckpointError
+from neva.model.files import check_room
 from neva.model.keys import disk_name
 
 Array = NDArray[Any]
@@ -38,6 +39,7 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
+_BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what JSON may do
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -65,7 +67,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         try:
             places = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
             names = sorted({plain_name(name) for name in places})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _BROKEN as error:
             raise CheckpointError(
                 f"{index}: not an index of weights ({error}); copy it again."
             ) from error
@@ -101,7 +103,7 @@ def read_entries(file: Path) -> Iterator[TensorEntry]:
         header.pop("__metadata__", None)
         entries = [_entry(file, name, record, first) for name, record in header.items()]
         _check_apart(entries)
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (*_BROKEN, struct.error) as error:
         raise CheckpointError(
             f"{file}: not a safetensors file ({error}); copy it again."
         ) from error
@@ -188,8 +190,11 @@ def write_tensors(
     """Write tensors (disk names) as one file, or as shards of at most `shard_bytes` with an index.
 
     The mapping may be lazy: each tensor is asked for twice, and one is in memory at a time.
+    CheckpointError, before anything is written, where the disk has no room for all.
     """
     kinds = {name: _kind(tensors[name]) for name in tensors}
+    total = sum(kind.bytes for kind in kinds.values())
+    check_room(folder.resolve().parent, total)  # `folder` is in passing, beside the output
     shards = _split(((name, kind.bytes) for name, kind in kinds.items()), shard_bytes)
     many = len(shards) > 1
     files, places = [], {}
@@ -199,7 +204,6 @@ def write_tensors(
         files.append(folder / name)
         places.update(dict.fromkeys(names, name))
     if many:
-        total = sum(kind.bytes for kind in kinds.values())
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return tuple(files)

@@ -49,9 +49,9 @@ def how(body: OpenAIRequest, info: EngineInfo, grammar: str | None) -> Sampling:
         logprobs=bool(body.logprobs),
         top_logprobs=body.top_logprobs or 0,
         grammar=grammar,
-        top_k=max(0, body.top_k or 0),
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
+        top_k=None if body.top_k is None else max(0, body.top_k),
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
     )
 
 
@@ -90,6 +90,7 @@ def model_card(info: EngineInfo, settings: Settings, created: int) -> dict[str, 
             "reproducible": info.reproducible,
             "top_logprobs": info.top_logprobs,
             "json_schema": info.grammar,
+            "penalties": info.penalties,
             "aliases": list(settings.aliases),
         },
     }

@@ -38,7 +38,7 @@ Labels = Annotated[
 ]
 Temperature = Annotated[float, Field(ge=0, le=2, strict=True, allow_inf_nan=False)]
 TopP = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
-TopK = Annotated[int, Field(ge=-1, le=INT64 - 1, strict=True)]
+TopK = Annotated[int, Field(ge=-1, le=2**31 - 1, strict=True)]  # no vocabulary is so large
 Penalty = Annotated[float, Field(ge=-2, le=2, strict=True, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-INT64, lt=INT64, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -139,6 +139,25 @@ class StreamOptions(BaseModel):
     include_usage: Flag | None = False
 
 
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "audio": (),
+    "modalities": (["text"],),
+}
+"""OpenAI fields that would change the answer, which no engine honours -> harmless values."""
+NOT_NVIDIAS: dict[str, tuple[Any, ...]] = {
+    **UNSUPPORTED,
+    "n": (1,),
+    "top_k": (0, -1),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "response_format": ({"type": "text"},),
+}
+"""The same of NVIDIA's route, which has fewer."""
+
+
 class NvidiaRequest(BaseModel):
     """`POST /v1/vlm/nvidia/neva-22b`, with NVIDIA's defaults."""
 
@@ -180,6 +199,7 @@ class NvidiaRequest(BaseModel):
     def _null_is_default(cls, data: Any) -> Any:
         """Clients send null for "not set"; messages is the only field without a default."""
         if isinstance(data, dict):
+            refuse(data, NOT_NVIDIAS)
             return {k: v for k, v in data.items() if v is not None or k == "messages"}
         return data
 
@@ -192,16 +212,6 @@ class NvidiaRequest(BaseModel):
         if not any(spoken) or self.messages[spoken.index(True)].role != "user":
             raise ValueError("the first message after the system's must be the user's")
         return self
-
-
-UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "functions": ([],),
-    "logit_bias": ({},),
-    "audio": (),
-    "modalities": (["text"],),
-}
-"""OpenAI fields that would change the answer, which no engine honours -> harmless values."""
 
 
 class JsonSchema(BaseModel):

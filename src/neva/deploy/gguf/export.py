@@ -16,7 +16,7 @@ from neva.deploy.gguf import gpt
 from neva.deploy.gguf import language as llama
 from neva.deploy.gguf.chat import gguf_chat_template
 from neva.deploy.gguf.file import Part, check_kind, new_file, write_parts
-from neva.deploy.gguf.page import page
+from neva.deploy.gguf.page import context, page
 from neva.deploy.gguf.tokenizer import add_tokenizer
 from neva.deploy.gguf.vision import ClassToken, check_vision, write_vision
 from neva.errors import CheckpointError
@@ -90,7 +90,8 @@ def _write_language(source: Checkpoint, language: Language, file: Path, kind: st
     rows = next(part.shape[0] for part in parts if part.name == "token_embd.weight")
     writer = new_file(file, language.name, source.path.resolve().name, kind)
     language.describe(writer, text)
+    writer.add_context_length(context(source))
     writer.add_vocab_size(rows)
     add_tokenizer(writer, source, rows)
     writer.add_chat_template(gguf_chat_template(source))
-    write_parts(writer, parts, kind)
+    write_parts(writer, parts, kind, source.path)

@@ -30,6 +30,15 @@ KINDS: Mapping[str, tuple[Any, Any]] = MappingProxyType(
     }
 )
 """How matrices are stored: ggml's type of them, and the name that a whole file of them has."""
+_HALF = float(np.finfo(np.float16).max)
+LIMITS: Mapping[Any, tuple[float, str]] = MappingProxyType(
+    {
+        GGMLQuantizationType.F16: (_HALF, "float16"),
+        GGMLQuantizationType.BF16: (float.fromhex("0x1.fep127"), "bfloat16"),
+        GGMLQuantizationType.Q8_0: (127 * _HALF, "q8_0, whose blocks are scaled in float16"),
+    }
+)
+"""What the largest number of a type is; beyond it lies infinity."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,11 @@ def new_file(file: Path, architecture: str, name: str, kind: str) -> GGUFWriter:
     return writer
 
 
-def write_parts(writer: GGUFWriter, parts: Iterable[Part], kind: str) -> None:
-    """Write the file: its entries, then each part's numbers in turn; the writer is closed."""
+def write_parts(writer: GGUFWriter, parts: Iterable[Part], kind: str, source: Path) -> None:
+    """Write the file: its entries, then each part's numbers in turn; the writer is closed.
+
+    `source`, the checkpoint, is for sentences about numbers that the file cannot hold.
+    """
     chosen = [(part, part.stored(kind)) for part in parts]
     for part, stored in chosen:
         block, size = GGML_QUANT_SIZES[stored]
@@ -84,20 +96,46 @@ def write_parts(writer: GGUFWriter, parts: Iterable[Part], kind: str) -> None:
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for part, stored in chosen:
-            writer.write_tensor_data(_numbers(part, stored))
+            writer.write_tensor_data(_numbers(part, stored, source).view(_Written))
     finally:
         writer.close()
 
 
-def _numbers(part: Part, stored: Any) -> Array:
-    """The numbers as they lie in the file; CheckpointError where float16 cannot hold them."""
-    values = np.ascontiguousarray(part.read(), dtype=np.float32)
+class _Written(np.ndarray[Any, Any]):
+    """An array that Python's own file writes.
+
+    numpy writes by a stream of C's: on a full disk it loses a small array without a word, and for
+    a large one raises an error without number and file.
+    """
+
+    def tofile(self, file: Any, sep: str = "", format: str = "%s") -> None:
+        """Write the bytes; OSError with a number, of which `written_aside` makes a sentence."""
+        file.write(np.ascontiguousarray(self).data)
+
+
+def _numbers(part: Part, stored: Any, source: Path) -> Array:
+    """The numbers as they lie in the file; CheckpointError where it cannot hold them."""
+    with np.errstate(over="ignore"):  # of float64: what becomes infinite is refused
+        values = np.ascontiguousarray(part.read(), dtype=np.float32)
     if values.shape != part.shape:
         raise ValueError(f"{part.name} has the shape {values.shape}, not {part.shape}")
-    half = stored == GGMLQuantizationType.F16
-    if half and values.size and float(np.abs(values).max()) > float(np.finfo(np.float16).max):
-        raise CheckpointError(
-            f"{part.name} has numbers too large for float16; export with the kind f32."
-        )
+    if values.size:
+        _check_range(part.name, values, stored, source)
     found: Array = quantize(values, stored)
     return found
+
+
+def _check_range(name: str, values: Array, stored: Any, source: Path) -> None:
+    """CheckpointError for NaN, infinity, and what would become so; copies nothing."""
+    largest = np.maximum(values.max(), -values.min())  # NaN if there is one
+    if not np.isfinite(largest):
+        raise CheckpointError(
+            f"{source}: {name}, as GGUF names it, has numbers that are not finite; the checkpoint "
+            "is damaged, copy it again or take one from before."
+        )
+    limit, words = LIMITS.get(stored, (math.inf, ""))
+    if largest > limit:
+        raise CheckpointError(
+            f"{source}: {name}, as GGUF names it, has numbers too large for {words}; export with "
+            "the kind f32 (`--weights f32`)."
+        )

@@ -43,14 +43,14 @@ def describe_gpt2(writer: GGUFWriter, text: Config) -> None:
             "config.json: a GPT-2 whose attention is scaled in another way than by the width of "
             "its heads cannot be exported for llama.cpp."
         )
-    describe_sizes(writer, text, int(text["max_position_embeddings"]))
+    describe_sizes(writer, text)
     writer.add_layer_norm_eps(float(text.get("layer_norm_epsilon", 1e-5)))
 
 
 def describe_gpt_neox(writer: GGUFWriter, text: Config) -> None:
     """GPT-NeoX's numbers."""
     _check_activation(str(text.get("hidden_act", "gelu")))
-    describe_sizes(writer, text, int(text["max_position_embeddings"]))
+    describe_sizes(writer, text)
     describe_rope(writer, rope(text))
     writer.add_parallel_residual(bool(text.get("use_parallel_residual", True)))
     writer.add_layer_norm_eps(float(text.get("layer_norm_eps", 1e-5)))

@@ -83,7 +83,7 @@ def describe(writer: GGUFWriter, text: Config) -> None:
             f"config.json: the activation {text['hidden_act']!r} of a {family} language model "
             f"cannot be exported for llama.cpp, which has {acts[0]} there."
         )
-    describe_sizes(writer, text, context(text))
+    describe_sizes(writer, text)
     writer.add_head_count_kv(int(text.get("num_key_value_heads") or text["num_attention_heads"]))
     describe_rope(writer, rope(text))
     if family == "nemotron":
@@ -92,18 +92,8 @@ def describe(writer: GGUFWriter, text: Config) -> None:
         writer.add_layer_norm_rms_eps(float(text.get("rms_norm_eps", 1e-6)))
 
 
-def context(text: Config) -> int:
-    """The most tokens: no more than a sliding window, which llama.cpp would compute without."""
-    most = int(text["max_position_embeddings"])
-    window = text.get("sliding_window") if text.get("use_sliding_window", True) else None
-    if window is None or text["model_type"] not in ("mistral", "qwen2"):
-        return most
-    return min(most, int(window))
-
-
-def describe_sizes(writer: GGUFWriter, text: Config, most: int) -> None:
+def describe_sizes(writer: GGUFWriter, text: Config) -> None:
     """What every architecture has."""
-    writer.add_context_length(most)
     writer.add_embedding_length(int(text["hidden_size"]))
     writer.add_block_count(int(text["num_hidden_layers"]))
     writer.add_feed_forward_length(int(text["intermediate_size"]))

@@ -1,12 +1,16 @@
 """README.md beside the GGUF files: how they are served, and what llama.cpp does otherwise."""
 
-from neva.deploy.gguf.language import context
+import shlex
+
+from PIL import Image
+
 from neva.deploy.gguf.vision import ClassToken
 from neva.engine.protocol import Sampling
 from neva.images.recipe import CLIP_MEAN
 from neva.model.checkpoint import Checkpoint
 from neva.model.reading import TOKENIZER, read_json
-from neva.model.shapes import text_config, vision_config
+from neva.model.shapes import vision_config
+from neva.model.window import sliding_window
 from neva.prompts import stop_ids
 
 CLASS_TOKEN = {
@@ -23,12 +27,26 @@ CLASS_TOKEN = {
 }
 
 
+TURNS = (
+    "Messages are written as they are sent. `neva serve` joins messages of the same role in a row "
+    "to one, puts an empty user's message before an assistant's that comes first, and takes all "
+    "system messages, wherever they are, as one; here one that is not the first is written as the "
+    "assistant's. Send one system message first or none, then the user's and the assistant's in "
+    "turn, the user's first."
+)
+
+
+def context(source: Checkpoint) -> int:
+    """The most tokens: no more than a sliding window, which llama.cpp would compute without."""
+    return min(source.context, sliding_window(source.config) or source.context)
+
+
 def page(source: Checkpoint, files: tuple[str, str], class_token: ClassToken) -> str:
     """The page's text."""
-    words, eyes = files
+    words, eyes = (shlex.quote(name) for name in files)
     usual = Sampling()
     chosen = f"--temp {usual.temperature} --top-p {usual.top_p} --top-k 0 --min-p 0"
-    length = min(context(text_config(source.config)), 8192)
+    length = min(context(source), 8192)
     lines = [
         f"# {source.path.resolve().name} for llama.cpp",
         "",
@@ -55,11 +73,12 @@ def _differences(source: Checkpoint, class_token: ClassToken) -> list[str]:
     side = pixels.size
     found = [
         CLASS_TOKEN[class_token],
-        f"Pictures are resized by another bicubic filter, which does not smooth: what is not "
+        f"Pictures are resized by {_filter(pixels.resample)}, which does not smooth: what is not "
         f"{side} x {side} pixels is seen somewhat differently, large pictures most. Pictures sent "
         f"in {side} x {side} pixels are seen alike.",
         "A user who types the name of a special token sends that token, which `neva serve` reads "
         "as letters.",
+        TURNS,
     ]
     if pixels.aspect != "pad":
         way = "cropped" if pixels.aspect == "square" else "stretched"
@@ -76,11 +95,10 @@ def _differences(source: Checkpoint, class_token: ClassToken) -> list[str]:
     normal = read_json(source.path / TOKENIZER).get("normalizer") or {}
     if normal.get("type") == "NFC":
         found.append("Texts that are not in Unicode's composed form (NFC) have other tokens.")
-    text = text_config(source.config)
-    if context(text) < source.context:
+    if (length := context(source)) < source.context:
         found.append(
-            f"The context ends with the sliding window, {context(text)} tokens: llama.cpp has none "
-            "for this family."
+            f"The context ends with the sliding window, {length} tokens: llama.cpp has none for "
+            "this family."
         )
     written = [stop for stop in template.stop if not stop_ids(template, source.tokenizer)]
     if written:
@@ -89,3 +107,11 @@ def _differences(source: Checkpoint, class_token: ClassToken) -> list[str]:
             "each request."
         )
     return found
+
+
+def _filter(resample: int) -> str:
+    """llama.cpp's filter in words, for a model whose pictures were resized by `resample`."""
+    if resample == Image.Resampling.BICUBIC:
+        return "another bicubic filter"
+    name = Image.Resampling(resample).name.lower()
+    return f"a bicubic filter, where this model's own is {name} (Pillow's filter {resample})"

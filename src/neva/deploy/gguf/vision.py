@@ -8,11 +8,13 @@ comes last where the first patch, the picture's upper left corner, is left out. 
 the class token first wants `class_token="first"`: the table as it is.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from neva.deploy.gguf.file import Array, Part, new_file, plain, write_parts
 from neva.errors import CheckpointError
@@ -61,6 +63,19 @@ def check_vision(source: Checkpoint) -> None:
             f"{source.path / CONFIG}: llama.cpp does not have {wrong}; serve the checkpoint with "
             "`neva serve`."
         )
+    _check_pixels(source)
+
+
+def _check_pixels(source: Checkpoint) -> None:
+    """CheckpointError for a recipe of pixels that is none."""
+    rescale, resample = source.pixels.rescale, source.pixels.resample
+    wrong = ""
+    if not (math.isfinite(rescale) and rescale > 0):
+        wrong = f"rescale_factor is {rescale}, which makes no picture; 1/255 is the usual one"
+    elif resample not in list(Image.Resampling):
+        wrong = f"resample is {resample}, which is none of Pillow's filters; 3 is bicubic"
+    if wrong:
+        raise CheckpointError(f"{source.path}: its image processor's {wrong}; mend it.")
 
 
 def write_vision(source: Checkpoint, file: Path, kind: str, class_token: ClassToken) -> None:
@@ -79,12 +94,13 @@ def write_vision(source: Checkpoint, file: Path, kind: str, class_token: ClassTo
     writer.add_vision_head_count(int(vision["num_attention_heads"]))
     writer.add_vision_attention_layernorm_eps(float(vision.get("layer_norm_eps", 1e-5)))
     writer.add_vision_projection_dim(int(text_config(config)["hidden_size"]))
-    writer.add_vision_image_mean(list(source.pixels.mean))
-    writer.add_vision_image_std(list(source.pixels.std))
+    whole = 255 * source.pixels.rescale  # llama.cpp divides by 255, whatever our pixels are
+    writer.add_vision_image_mean([value / whole for value in source.pixels.mean])
+    writer.add_vision_image_std([value / whole for value in source.pixels.std])
     writer.add_vision_use_gelu(act in TANH)
     writer.add_vision_use_silu(act == "silu")
     writer.add_array(FEATURE_LAYER, sorted(set(feature_layers(config))))
-    write_parts(writer, _parts(source, read_tensors(source), class_token), kind)
+    write_parts(writer, _parts(source, read_tensors(source), class_token), kind, source.path)
 
 
 def _parts(source: Checkpoint, tensors: Tensors, class_token: ClassToken) -> Iterator[Part]:

@@ -145,7 +145,7 @@ class Pictures:
     sharers = ""
 
     def __init__(self, files: Sequence[bytes], limits: Limits) -> None:
-        self._files = files
+        self._files = {f"{FILE}{n}": file for n, file in enumerate(files)}
         self._most = limits.images
         self._pixels = limits.pixels
         self._opened: list[RGBImage] = []
@@ -175,9 +175,8 @@ class Pictures:
         return tuple(self._opened)
 
     def _bytes(self, source: ImageSource) -> bytes:
-        place = source.url.removeprefix(FILE)
-        if place != source.url and place.isdecimal() and int(place) < len(self._files):
-            return self._files[int(place)]
+        if source.url in self._files:
+            return self._files[source.url]
         if source.is_data:
             return source.data()
         raise ImageError(

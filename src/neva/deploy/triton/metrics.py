@@ -19,17 +19,24 @@ class TritonMetrics:
     def __init__(self, model: str) -> None:
         self._labels = {"model": model}
         self._kept: dict[str, tuple[Any, Any]] = {}  # a family must outlive its metric
+        self._last: dict[str, float] = {}
         self._lock = Lock()
 
     def tell(self, usage: Usage, figures: Mapping[str, float]) -> None:
-        """Count an answer's tokens, and show the engine's figures as they are now."""
+        """Count an answer's tokens, and show the engine's figures as they are now.
+
+        Of a counter what has come since the last time is added: Triton keeps its value when the
+        model is loaded anew, and the new engine begins at 0.
+        """
         with self._lock:
             self._counter("prompt_tokens", "Prompt tokens, images included", usage.prompt_tokens)
             self._counter("generation_tokens", "Tokens generated", usage.completion_tokens)
             for name, value in figures.items():
                 kind, text, _ = FIGURES.get(name, ("gauge", name.replace("_", " "), ()))
                 if kind == "counter":
-                    self._counter(name, text, value - self._metric(name, text, kind).value())
+                    last = self._last.get(name, 0.0)
+                    self._counter(name, text, value - last)
+                    self._last[name] = max(value, last)  # other threads may have newer figures
                 else:
                     self._metric(name, text, kind).set(value)
 

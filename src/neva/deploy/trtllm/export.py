@@ -11,9 +11,11 @@ from pathlib import Path
 from neva.errors import CheckpointError
 from neva.model.checkpoint import Checkpoint
 from neva.model.files import write_json, written_aside
-from neva.model.reading import CONFIG, read_json
+from neva.model.reading import CHAT_TEMPLATE, CONFIG, TOKENIZER_CONFIG, read_json
 from neva.model.rewrite import rewrite
 from neva.model.shapes import text_config
+from neva.model.window import sliding_window
+from neva.prompts import jinja_template
 
 FAMILIES = ("llama", "mistral", "nemotron", "qwen2")
 """Language models that TensorRT-LLM's PyTorch backend has and that we write."""
@@ -27,7 +29,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 exec trtllm-serve "$here/model" --custom_module_dirs "$here/{PLUGIN}" \\
   --extra_llm_api_options "$here/config.yaml" --host 127.0.0.1 --port 8001 "$@"
 """
-MISTRAL_WINDOW = 4096  # MistralConfig's own, where config.json says nothing
 
 
 def write_trtllm(source: Checkpoint, out: Path) -> None:
@@ -48,9 +49,7 @@ def write_trtllm(source: Checkpoint, out: Path) -> None:
             "says is the image's; the two files do not belong together."
         )
     with written_aside(out) as folder:
-        rewrite(source, folder / "model")
-        config = folder / "model" / CONFIG
-        write_json(config, {**read_json(config), "architectures": [ARCHITECTURE]})
+        _write_model(source, folder / "model", image_token)
         _write_plugin(folder / PLUGIN, image_token)
         (folder / "config.yaml").write_text(settings(source), encoding="utf-8")
         (folder / "serve.sh").write_text(SERVE, encoding="utf-8")
@@ -64,7 +63,7 @@ def settings(source: Checkpoint) -> str:
     No sequence is longer than a sliding window, which TensorRT-LLM's models of these families do
     not have: up to there the window makes no difference.
     """
-    length = min(source.context, window(source) or source.context)
+    length = min(source.context, sliding_window(source.config) or source.context)
     return (
         "# Read by trtllm-serve (--extra_llm_api_options).\n"
         f"max_seq_len: {length}\n"
@@ -74,15 +73,20 @@ def settings(source: Checkpoint) -> str:
     )
 
 
-def window(source: Checkpoint) -> int | None:
-    """How far back the language model's attention reaches, None for all of the context."""
-    text = source.config.get("text_config") or {}
-    family = text.get("model_type")
-    if family == "mistral":
-        found = text.get("sliding_window", MISTRAL_WINDOW)
-    else:
-        found = text.get("sliding_window") if text.get("use_sliding_window") else None
-    return None if found is None else int(found)
+def _write_model(source: Checkpoint, folder: Path, image_token: str) -> None:
+    """The checkpoint, with what servers read beside it: neva itself needs no more than neva.json.
+
+    Without a chat template they answer no conversation, and transformers 4.57 takes a tokenizer
+    without a class for Llama's. An older chat_template.json would be read before ours.
+    """
+    rewrite(source, folder)
+    write_json(folder / CONFIG, {**read_json(folder / CONFIG), "architectures": [ARCHITECTURE]})
+    if not (folder / CHAT_TEMPLATE).is_file():
+        chat = jinja_template(source.template, source.tokenizer, image_token)
+        (folder / CHAT_TEMPLATE).write_text(chat, encoding="utf-8")
+        (folder / "chat_template.json").unlink(missing_ok=True)
+    if not (folder / TOKENIZER_CONFIG).is_file():
+        write_json(folder / TOKENIZER_CONFIG, {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _write_plugin(folder: Path, image_token: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from neva.engine.graphs.rope import frequencies
 from neva.errors import CheckpointError
 from neva.model.shapes import text_config, vision_config
+from neva.model.window import sliding_window
 
 FAMILIES = ("llama", "mistral", "qwen2")
 ACTIVATIONS = ("gelu", "quick_gelu", "gelu_pytorch_tanh", "gelu_new", "relu", "linear")
@@ -18,6 +19,7 @@ ACTIVATIONS = ("gelu", "quick_gelu", "gelu_pytorch_tanh", "gelu_new", "relu", "l
 def check_config(config: Mapping[str, Any]) -> None:
     """CheckpointError for what the graphs would compute wrongly. `config`: all of config.json."""
     check_language(text_config(config))
+    check_window(config)
     check_tower(config)
     check_activation(str(vision_config(config).get("hidden_act", "quick_gelu")))
     check_activation(str(config.get("projector_hidden_act", "gelu")))
@@ -36,13 +38,17 @@ def check_language(config: Mapping[str, Any]) -> None:
             f"config.json: activation {config['hidden_act']!r} of the {family} language model is "
             "not supported by the openvino engine (silu is): use `--engine torch`"
         )
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    if family != "llama" and window and window < config["max_position_embeddings"]:
+    frequencies(config, head=2)  # refuses rotary scalings that it has not
+
+
+def check_window(config: Mapping[str, Any]) -> None:
+    """CheckpointError for a window shorter than the context. `config`: all of config.json."""
+    window = sliding_window(config)
+    if window and window < text_config(config)["max_position_embeddings"]:
         raise CheckpointError(
             f"config.json: sliding-window attention ({window} tokens) is not supported by the "
             "openvino engine: use `--engine torch`"
         )
-    frequencies(config, head=2)  # refuses rotary scalings that it has not
 
 
 def check_tower(config: Mapping[str, Any]) -> None:

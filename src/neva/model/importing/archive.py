@@ -5,16 +5,20 @@ is gone afterwards. An archive that holds links, ways out of its folder, or more
 come from is refused as a whole.
 """
 
+import gzip
 import re
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from neva.errors import CheckpointError
+from neva.model.files import check_room, full_disk_named, made_folder
+from neva.model.importing.rationed import MOST_HEADER, Rationed, Stream
 
 CONFIG = "model_config.yaml"
 WEIGHTS = "model_weights.ckpt"
@@ -62,9 +66,14 @@ def opened_nemo(source: Path, beside: Path) -> Iterator[Unpacked]:
     if source.is_dir():
         yield _folder(source)
         return
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".neva-import-", dir=beside) as folder:
-        yield _unpack(source, Path(folder))
+    beside = beside.resolve()
+    with (
+        made_folder(beside),
+        tempfile.TemporaryDirectory(prefix=".neva-import-", dir=beside) as folder,
+    ):
+        with full_disk_named(beside):
+            unpacked = _unpack(source, Path(folder))
+        yield unpacked
 
 
 def _folder(source: Path) -> Unpacked:
@@ -76,37 +85,50 @@ def _folder(source: Path) -> Unpacked:
 
 
 def _unpack(source: Path, folder: Path) -> Unpacked:
-    found, room = Unpacked(source), source.stat().st_size * _MOST_RATIO + _SLACK
+    found, most = Unpacked(source), source.stat().st_size * _MOST_RATIO + _SLACK
     try:
-        with _opened(source) as archive:
-            for count, member in enumerate(archive):
-                _check(source, member, count)
-                place = _wanted(source, member.name)
-                room -= member.size
-                if room < 0 or (place == CONFIG and member.size > _MOST_CONFIG):
-                    raise CheckpointError(
-                        f"{source}: it would unpack to more than a model can be; neva does not "
-                        "open it."
-                    )
-                if place is None or not member.isfile():
-                    continue
-                file = folder / place.replace("/", "-")
-                _keep(found, place, file)
-                _copy(archive, member, file)
-    except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+        with _opened(source) as stream:
+            _take(found, Rationed(source, stream), folder, most)
+            while stream.read(2**20):  # gzip compares its sum where it ends, behind tar's end mark
+                _check_size(source, stream.tell() <= most)
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, OSError, RecursionError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the archive: its own words name the file
+            raise  # of the disk, not of the archive
         raise CheckpointError(
             f"{source}: not a NeMo archive, or damaged ({error}); copy it again."
         ) from error
     return found
 
 
-def _opened(source: Path) -> tarfile.TarFile:
+def _take(found: Unpacked, stream: Rationed, folder: Path, most: int) -> None:
+    """Unpack what is wanted; `most` is how long the archive may be, headers and all."""
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
+        for count, member in enumerate(archive):
+            _check(found.source, member, count)
+            place = _wanted(found.source, member.name)
+            _check_size(found.source, archive.offset <= most)
+            _check_size(found.source, place != CONFIG or member.size <= _MOST_CONFIG)
+            if place is not None and member.isfile():
+                file = folder / place.replace("/", "-")
+                _keep(found, place, file)
+                check_room(folder.parent, member.size)
+                stream.left = member.size
+                _copy(archive, member, file)
+            stream.left = MOST_HEADER
+
+
+def _opened(source: Path) -> Stream:
     """NeMo writes plain archives, and in its first years wrote gzipped ones."""
     with source.open("rb") as stream:
         gzipped = stream.read(2) == b"\x1f\x8b"
-    return tarfile.open(source, "r:gz") if gzipped else tarfile.open(source, "r:")
+    return gzip.open(source, "rb") if gzipped else source.open("rb")
+
+
+def _check_size(source: Path, right: bool) -> None:
+    if not right:
+        raise CheckpointError(
+            f"{source}: it would unpack to more than a model can be; neva does not open it."
+        )
 
 
 def _check(source: Path, member: tarfile.TarInfo, count: int) -> None:
@@ -116,7 +138,7 @@ def _check(source: Path, member: tarfile.TarInfo, count: int) -> None:
         raise CheckpointError(
             f"{source}: {member.name!r} leads out of the archive; neva does not open it."
         )
-    if not (member.isfile() or member.isdir()) or member.issparse():
+    if not (member.isfile() or member.isdir()) or member.issparse() or member.size < 0:
         raise CheckpointError(
             f"{source}: {member.name!r} is neither file nor folder; neva does not open it."
         )

@@ -9,7 +9,7 @@ from neva.errors import CheckpointError
 from neva.model.files import check_free
 from neva.model.importing.archive import CONFIG as NEMO_CONFIG
 from neva.model.importing.found import Found
-from neva.model.importing.llava import is_llava, read_llava
+from neva.model.importing.llava import PROJECTOR_FILE, is_llava, read_llava
 from neva.model.importing.nemo import opened_archive
 from neva.model.importing.write import Imported, write_found
 from neva.model.reading import CONFIG, read_json_if_there
@@ -28,6 +28,10 @@ def import_checkpoint(
     folder. `vision` and `language` are Hugging Face's CLIP and LM, directories or hub names.
     """
     check_free(out)
+    if not str(source):
+        raise CheckpointError(
+            "The source is an empty text; give a directory, a file or a hub name."
+        )
     with _opened(source, vision, language, out.parent) as found:
         return write_found(found, out, template)
 
@@ -62,6 +66,12 @@ def _check_folder(path: Path) -> None:
             "export it to Hugging Face with NeMo (llm.export_ckpt, target hf), where it can."
         )
     config = read_json_if_there(path / CONFIG)
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(
+            f"{path}: {CONFIG} is missing; what is imported is a folder of LLaVA's own layout "
+            f"({CONFIG} beside the weights, {PROJECTOR_FILE} or an adapter) or one of NeMo's "
+            f"({NEMO_CONFIG} and the weights)."
+        )
     if config and not is_llava(config):
         raise CheckpointError(
             f"{path}: not of LLaVA's own layout (its {CONFIG} names no mm_vision_tower); a Hugging "

@@ -27,6 +27,8 @@ def local_folder(source: str | Path, *more: str) -> Path:
 
     CheckpointError where there is no such thing. Files of `more` may be missing.
     """
+    if not str(source):  # a Path of it would be the folder that the user is in
+        raise CheckpointError("A source is named by an empty text; give a directory or a hub name.")
     check_source(source)
     if Path(source).exists():
         return Path(source)
@@ -104,7 +106,7 @@ def _listed(index: Path) -> list[str]:
     try:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         return sorted({plain_name(name) for name in places})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{index}: not an index of weights ({error}); copy it again."
         ) from error

@@ -62,6 +62,9 @@ _SHARED = (
     "num_key_value_heads",
     "rms_norm_eps",
     "rope_parameters",
+    "hidden_act",
+    "sliding_window",
+    "tie_word_embeddings",
 )
 
 
@@ -89,6 +92,11 @@ def read_llava(source: str | Path, vision: str | None, language: str | None) -> 
         tensors, origins, notes = _beside(folder, base)
         voice = read_voice(base, text)
     inside = {name: raw for name, raw in tensors.items() if name.startswith(VISION)}
+    if config.get("unfreeze_mm_vision_tower") and not inside and vision is None:
+        raise CheckpointError(
+            f"{folder}: it says that its CLIP was trained too (unfreeze_mm_vision_tower), and does "
+            "not hold it; give the trained one by --vision DIR."
+        )
     tower = read_tower(vision, clip if isinstance(clip, str) else None, inside, folder)
     projector = {
         name.removeprefix(_MARK): raw for name, raw in tensors.items() if name.startswith(_MARK)
@@ -130,7 +138,7 @@ def _begin_with_space(tokenizer: Tokenizer) -> None:
 def _check(folder: Path, config: Mapping[str, Any]) -> None:
     """CheckpointError for a model that computes something else than a LLaVA that neva holds."""
     place = folder / CONFIG
-    if config.get("model_type") not in _KINDS:
+    if config.get("model_type") not in tuple(_KINDS):  # it may be a list, say
         known = ", ".join(_KINDS)
         raise CheckpointError(f"{place}: a {config.get('model_type')!r}; neva imports {known}.")
     for name, allowed, reason in _DEMANDS:
@@ -160,6 +168,8 @@ def _named(folder: Path, own: Raws) -> dict[str, Raw]:
     known: dict[str, Raw] = {}
     for name, raw in own.items():
         ours = language_name(name) or _seen(name)
+        if ours in found:
+            raise CheckpointError(f"{raw.place}: it is there under two names; copy it again.")
         if ours is not None:
             found[ours] = raw
         if ours is not None or name.endswith(SILENT):

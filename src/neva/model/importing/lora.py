@@ -4,7 +4,9 @@ The sum is what peft's merge makes, computed in float32 and rounded once.
 """
 
 import re
+import reprlib
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,30 @@ _PLAIN: Mapping[str, tuple[object, ...]] = {
     "alpha_pattern": ({}, None),
     "modules_to_save": (None, []),
     "layer_replication": (None,),
+    # the others of peft's ("pissa", "olora", "corda", "loftq") take something from the base first
+    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),
 }
+# Settings that do not: what it was made from and for, where it lies, how it was trained.
+_HARMLESS = frozenset(
+    {
+        "auto_mapping",
+        "base_model_name_or_path",
+        "eva_config",
+        "exclude_modules",
+        "inference_mode",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "revision",
+        "target_modules",
+        "task_type",
+    }
+)
 
 
 def adapter_file(folder: Path) -> Path | None:
@@ -58,7 +83,7 @@ def merged_tensors(folder: Path, base: Raws) -> dict[str, Raw]:
 
     CheckpointError for an adapter that is not plain LoRA, or not of this model.
     """
-    scale = _scale(folder / SETTINGS)
+    rank, alpha = _rank(folder / SETTINGS)
     file = adapter_file(folder)
     assert file is not None
     halves: dict[str, dict[str, Raw]] = {}
@@ -70,38 +95,48 @@ def merged_tensors(folder: Path, base: Raws) -> dict[str, Raw]:
         halves.setdefault(ours, {})[part[2]] = raw
     merged = dict(base)
     for name, pair in halves.items():
-        merged[name] = _sum(file, name, base[name], pair, scale)
+        merged[name] = _sum(file, name, base[name], pair, rank, alpha)
     return merged
 
 
-def _sum(file: Path, name: str, weight: Raw, pair: Mapping[str, Raw], scale: float) -> Raw:
-    """weight (out, in) + scale * B (out, r) A (r, in)."""
+def _sum(
+    file: Path, name: str, weight: Raw, pair: Mapping[str, Raw], rank: int, alpha: float
+) -> Raw:
+    """weight (out, in) + alpha / r * B (out, r) A (r, in)."""
     if set(pair) != {"A", "B"}:
         raise CheckpointError(f"{file}: of the adapter of {name} one half is missing.")
     down, up = pair["A"], pair["B"]
-    if (up.shape[0], down.shape[-1]) != weight.shape or up.shape[-1] != down.shape[0]:
+    if (down.shape[1:], up.shape[:1]) != (weight.shape[1:], weight.shape[:1]):
         raise CheckpointError(
             f"{file}: the adapter of {name} does not fit its shape {weight.shape}; it belongs to "
             "another language model than --language."
         )
+    if (down.shape[:1], up.shape[1:]) != ((rank,), (rank,)):
+        raise CheckpointError(
+            f"{file}: the adapter of {name} is not of rank {rank}, the r of {SETTINGS} beside it; "
+            "copy both again."
+        )
 
     def added(tensor: Tensor) -> Tensor:
         delta = up.read().float() @ down.read().float()
-        return (tensor.float() + scale * delta).to(tensor.dtype)
+        return (tensor.float() + alpha / rank * delta).to(tensor.dtype)
 
     return changed(weight, weight.shape, added)
 
 
-def _scale(file: Path) -> float:
-    """alpha / r of a plain LoRA; CheckpointError for settings that make another sum."""
+def _rank(file: Path) -> tuple[int, float]:
+    """r and alpha of a plain LoRA; CheckpointError for settings that make another sum."""
     settings: dict[str, Any] = read_json(file)
-    for name, plain in _PLAIN.items():
-        if settings.get(name) not in plain:
+    for name, value in settings.items():
+        known = name in _HARMLESS or value in _PLAIN.get(name, (None, False, {}, []))
+        if not known:
             raise CheckpointError(
-                f"{file}: {name} is {settings.get(name)!r}, and neva merges plain LoRA only; merge "
+                f"{file}: {name} is {reprlib.repr(value)}, and neva merges plain LoRA only; merge "
                 "it with peft and import the whole model."
             )
-    try:
-        return float(settings["lora_alpha"]) / int(settings["r"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{file}: lora_alpha and r are not two numbers.") from error
+    if settings.get("peft_type") != "LORA":
+        raise CheckpointError(f"{file}: no LoRA of peft's; merge it and import the whole model.")
+    rank, alpha = settings.get("r"), settings.get("lora_alpha")
+    if type(rank) is int and rank > 0 and isinstance(alpha, (int, float)) and isfinite(alpha):
+        return rank, float(alpha)
+    raise CheckpointError(f"{file}: r and lora_alpha are not two numbers; copy it again.")

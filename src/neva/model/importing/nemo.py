@@ -13,7 +13,7 @@ import torch
 from neva.errors import CheckpointError
 from neva.model.importing.archive import Unpacked, opened_nemo
 from neva.model.importing.found import Found
-from neva.model.importing.nemo_config import NemoFacts, nemo_facts, read_yaml
+from neva.model.importing.nemo_config import NemoFacts, nemo_facts, read_yaml, tower_doubts
 from neva.model.importing.nemo_names import ADAPTER, WORDS, taken_apart, unwrapped
 from neva.model.importing.parts import projector_tensors
 from neva.model.importing.pickles import read_pickle
@@ -43,7 +43,8 @@ def _read(unpacked: Unpacked, vision: str | None, language: str) -> Found:
     assert unpacked.config is not None  # `shards` has looked
     config = language_config(language)
     text = config.to_dict()
-    facts = nemo_facts(source, read_yaml(unpacked.config), text)
+    said = read_yaml(unpacked.config)
+    facts = nemo_facts(source, said, text)
     if facts.ranks != len(shards):
         raise CheckpointError(
             f"{source}: {len(shards)} shards of weights, and tensor_model_parallel_size is "
@@ -83,7 +84,7 @@ def _read(unpacked: Unpacked, vision: str | None, language: str) -> Found:
         },
         template=facts.template,
         origins=(*origins, tower.origin),
-        notes=notes,
+        notes=notes + tower_doubts(said, tower.config, tower.source),
     )
 
 

@@ -4,7 +4,8 @@ The two describe the same model in two languages. Where they disagree the model 
 it computes something else than the one that was trained, so it is refused.
 """
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from neva.model.kinds import ProjectorKind
 from neva.model.provenance import Aspect
 from neva.prompts import TEMPLATES
 
-# Hugging Face's family -> NeMo's words for its norm and activation.
-_FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "llama": ("rmsnorm", ("fast-swiglu", "swiglu")),
-    "nemotron": ("layernorm1p", ("squared-relu",)),
+# Hugging Face's family -> NeMo's words for its norm and activation, and Hugging Face's for that.
+_FAMILIES: Mapping[str, tuple[str, tuple[str, ...], str]] = {
+    "llama": ("rmsnorm", ("fast-swiglu", "swiglu"), "silu"),
+    "nemotron": ("layernorm1p", ("squared-relu",), "relu2"),
 }
+_MOST_BYTES = 2**18  # NeMo's are of some thousands
+_MOST_DEPTH = 50
 _RANKS = "tensor_model_parallel_size"
 _OTHER_NAMES = {"vicuna_v1": "v1", "llava_llama_2": "llama_2"}
 # (setting, what it must be, what it is if unsaid): anything else computes in another way.
@@ -62,16 +65,37 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """A YAML object by the safe loader; CheckpointError for anything else."""
     import yaml  # type: ignore[import-untyped]
 
+    if file.stat().st_size > _MOST_BYTES:
+        raise CheckpointError(
+            f"{file.name}: longer than {_MOST_BYTES} bytes, which no model's settings are; copy "
+            "the archive again."
+        )
     try:
-        record = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        text = file.read_text(encoding="utf-8")
+        _check_plain(yaml.parse(text, Loader=yaml.SafeLoader))
+        record = yaml.safe_load(text)
+    except Exception as error:  # of odd tags yaml raises whatever it likes
         first = str(error).split("\n")[0]
         raise CheckpointError(
-            f"{file.name}: not YAML ({first}); copy the archive again."
+            f"{file.name}: not YAML as NeMo writes it ({first}); copy the archive again."
         ) from error
     if not isinstance(record, dict):
         raise CheckpointError(f"{file.name}: no settings in it; copy the archive again.")
     return record
+
+
+def _check_plain(events: Iterable[Any]) -> None:
+    """ValueError for aliases, by which a few lines become more than any memory holds.
+
+    NeMo's archives have none: OmegaConf, which writes them, spells every part out.
+    """
+    depth = 0
+    for event in events:
+        kind = type(event).__name__
+        depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+        if kind == "AliasEvent" or depth > _MOST_DEPTH:
+            what = "refers to another part" if kind == "AliasEvent" else "is nested too deeply"
+            raise ValueError(f"line {event.start_mark.line + 1} {what}")
 
 
 def nemo_facts(source: Path, cfg: Mapping[str, Any], text: Mapping[str, Any]) -> NemoFacts:
@@ -82,10 +106,10 @@ def nemo_facts(source: Path, cfg: Mapping[str, Any], text: Mapping[str, Any]) ->
         raise CheckpointError(f"{place}: it has no mm_cfg; it is not a NeVA model.")
     family = _family(place, cfg, text)
     for name, plain, unsaid in _PLAIN:
-        if cfg.get(name, unsaid) not in plain:
+        if (said := cfg.get(name, unsaid)) not in plain:
             raise CheckpointError(
-                f"{place}: {name} is {cfg.get(name, unsaid)!r}, which no {family} of Hugging "
-                "Face's can say, so it is not imported."
+                f"{place}: {name} is {reprlib.repr(said)}, which no {family} of Hugging Face's can "
+                "say, so it is not imported."
             )
     _compare(place, cfg, text)
     data = cfg.get("data") if isinstance(cfg.get("data"), dict) else {}
@@ -106,18 +130,44 @@ def nemo_facts(source: Path, cfg: Mapping[str, Any], text: Mapping[str, Any]) ->
     )
 
 
+def tower_doubts(cfg: Mapping[str, Any], clip: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Notes where the archive speaks of other pictures than the CLIP's configuration does.
+
+    No errors: NeMo itself goes by the CLIP, so that these numbers may be left from its examples.
+    """
+    mm, data = cfg.get("mm_cfg"), cfg.get("data")
+    vision = mm.get("vision_encoder") if isinstance(mm, dict) else None
+    side, patch = int(clip["image_size"]), int(clip["patch_size"])
+    pairs = (
+        ("data", data, "image_token_len", (side // patch) ** 2, "image tokens"),
+        ("mm_cfg.vision_encoder", vision, "crop_size", [side, side], "pixels"),
+        ("mm_cfg.vision_encoder", vision, "patch_dim", patch, "pixels a patch"),
+    )
+    return tuple(
+        f"the archive's {place}.{key} is {reprlib.repr(holder[key])}, and {name} has {ours} "
+        f"{unit}: if it was trained with another CLIP, import it again with --vision"
+        for place, holder, key, ours, unit in pairs
+        if isinstance(holder, dict) and holder.get(key) not in (None, ours)
+    )
+
+
 def _family(place: Path, cfg: Mapping[str, Any], text: Mapping[str, Any]) -> str:
     """The family, after NeMo's words for it are found to be those of `text`."""
     family = str(text.get("model_type"))
     if family not in _FAMILIES:
         known = ", ".join(_FAMILIES)
         raise CheckpointError(f"--language: a {family!r}; NeMo's archives are imported as {known}.")
-    norm, activations = _FAMILIES[family]
+    norm, activations, ours = _FAMILIES[family]
     said = (str(cfg.get("normalization", "layernorm")), str(cfg.get("activation", "gelu")))
     if said[0] != norm or said[1] not in activations:
         raise CheckpointError(
             f"{place}: normalization {said[0]} and activation {said[1]} are not those of a "
             f"{family} ({norm}, {activations[0]}), which --language is."
+        )
+    if text.get("hidden_act") != ours:
+        raise CheckpointError(
+            f"--language: its hidden_act is {text.get('hidden_act')!r}, and {place} says "
+            f"{said[1]}, which is {ours!r}; give the language model that NeVA was made of."
         )
     return family
 
@@ -160,8 +210,8 @@ def _compare(place: Path, cfg: Mapping[str, Any], text: Mapping[str, Any]) -> No
     for name, nemo, hugging in pairs:
         if not _same(nemo, hugging):
             raise CheckpointError(
-                f"{place}: {name} is {nemo}, and the config.json of --language says {hugging}; "
-                "give the language model that NeVA was made of."
+                f"{place}: {name} is {reprlib.repr(nemo)}, and the config.json of --language says "
+                f"{hugging}; give the language model that NeVA was made of."
             )
 
 
@@ -201,7 +251,9 @@ def _vision(place: Path, mm: Mapping[str, Any], data: Mapping[str, Any]) -> Mapp
 def _number(place: Path, name: str, value: object) -> int:
     if isinstance(value, int):
         return value
-    raise CheckpointError(f"{place}: {name} is {value!r}, no number; copy the archive again.")
+    raise CheckpointError(
+        f"{place}: {name} is {reprlib.repr(value)}, no number; copy the archive again."
+    )
 
 
 def _template(mm: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:

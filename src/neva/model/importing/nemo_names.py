@@ -68,6 +68,8 @@ def unwrapped(found: Raws) -> dict[str, Raw]:
         short = name
         for wrap in ("model.", "module.", "language_model."):
             short = short.removeprefix(wrap)
+        if short in plain:
+            raise CheckpointError(f"{raw.place}: it is there under two names; copy it again.")
         if not short.endswith(SILENT):
             plain[short] = raw
     return plain

@@ -1,5 +1,6 @@
 """What LLaVA's folders and NeMo's archives have in common: projectors, and how pictures are cut."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def projector_kind(source: Path, said: object) -> ProjectorKind:
         if said == kind or (said is None and kind == "linear"):
             return kind
     raise CheckpointError(
-        f"{source}: its projector is a {said!r}; neva holds these: {', '.join(ACTIVATIONS)}."
+        f"{source}: its projector is a {reprlib.repr(said)}; neva holds these: "
+        f"{', '.join(ACTIVATIONS)}."
     )
 
 
@@ -60,5 +62,6 @@ def picture_aspect(source: Path, said: object) -> Aspect:
     if said == "pad":
         return "pad"
     raise CheckpointError(
-        f"{source}: it cuts pictures by image_aspect_ratio {said!r}; neva takes pad and square."
+        f"{source}: it cuts pictures by image_aspect_ratio {reprlib.repr(said)}; neva takes pad "
+        "and square."
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neva.errors import CheckpointError
 from neva.model.arrays import as_array
 from neva.model.stored import Stored
 
@@ -80,7 +81,16 @@ class Arrays(Mapping[str, Any]):
         self.tensors, self.names, self.dtype = tensors, names, dtype
 
     def __getitem__(self, name: str) -> Any:
-        return as_array(self.tensors[name].read().to(self.dtype))
+        raw = self.tensors[name]
+        tensor = raw.read()
+        written = tensor.to(self.dtype)
+        if tensor.dtype != self.dtype and written.isinf().any() and tensor.isfinite().all():
+            kind = str(self.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{raw.place} has numbers too large for {kind}, the type of the other weights; "
+                "convert those to float32 or bfloat16 first."
+            )
+        return as_array(written)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -59,6 +59,6 @@ def _config(place: str) -> dict[str, Any]:
             kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
             if kind in KINDS:
                 return part_config(CLIPVisionConfig.from_pretrained(folder).to_dict())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{place}: cannot be read as a CLIP: {why(place, error)}.") from error
     raise CheckpointError(f"{place}: a {kind!r} model is not a vision tower that neva takes.")

@@ -1,10 +1,13 @@
 """Write what a reader found as a checkpoint of ours: the end of every import."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from neva.errors import CheckpointError
 from neva.model.assemble import Words, llava_config, write_files
@@ -16,6 +19,7 @@ from neva.model.importing.found import Found, Voice
 from neva.model.importing.raw import Arrays, Raw, Raws, common_dtype
 from neva.model.keys import BODY, HEAD
 from neva.model.provenance import Provenance
+from neva.model.quiet import quiet_transformers
 from neva.model.shapes import Shapes, expected_shapes, says_tied
 from neva.model.weights import sha256_file, write_tensors
 
@@ -54,6 +58,7 @@ def write_found(found: Found, out: Path, template: str | None) -> Imported:
     config = llava_config(text, vision, found.projector, [found.layer], image, tied, _DTYPES[dtype])
     expected = expected_shapes(config)
     _check(found, tensors, expected)
+    _buildable(found, config)
     words = Words(found.voice.tokenizer, found.voice.special, found.voice.eos_ids)
     colours = (found.tower.mean, found.tower.std)
     parents = tuple(_sha256(files) for files in found.origins if files)
@@ -129,7 +134,7 @@ def _with_image_row(found: Found, tensors: Raws, image: int) -> dict[str, Raw]:
     last = max(image, found.voice.tokenizer.get_vocab_size(with_added_tokens=True) - 1)
     for name in {_WORDS, HEAD} & grown.keys():
         raw = grown[name]
-        if len(raw.shape) != 2:
+        if len(raw.shape) != 2 or not raw.shape[0]:
             raise CheckpointError(f"{raw.place} has shape {raw.shape}; it is no word embedding.")
         grown[name] = _grown(raw, image, last)
     return grown
@@ -167,6 +172,27 @@ def _check(found: Found, tensors: dict[str, Raw], expected: Shapes) -> None:
             f"{tensors[lost[0]].place}: the configuration asks for no such tensor, of {len(lost)} "
             "in all; the files do not belong together."
         )
+
+
+def _buildable(found: Found, config: Mapping[str, Any]) -> None:
+    """CheckpointError for a configuration without room for a picture, or without arithmetic."""
+    vision, context = config["vision_config"], config["text_config"]["max_position_embeddings"]
+    picture = (vision["image_size"] // vision["patch_size"]) ** 2
+    if context <= picture:
+        raise CheckpointError(
+            f"{found.voice.source}: its context is {context} tokens, no room for the {picture} of "
+            "a picture; correct max_position_embeddings."
+        )
+    own = {name: value for name, value in config.items() if name != "model_type"}
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            LlavaForConditionalGeneration(LlavaConfig.from_dict(own))
+    except Exception as error:  # of many classes, a bare KeyError of a word that it does not know
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(
+            f"{found.source}: transformers cannot build such a model ({line}); correct its "
+            "configuration."
+        ) from error
 
 
 def _sha256(files: tuple[Path, ...]) -> str:
