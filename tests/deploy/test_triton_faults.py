@@ -138,8 +138,9 @@ def test_pictures_are_decoded_two_at_a_time(triton: dict[str, Any]) -> None:
     assert int(peak) < 1_500_000
 
 
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_of_a_triton_that_ends_amid_answers(
-    source: Checkpoint, environment: Path, tmp_path: Path
+    source: Checkpoint, environment: Path, tmp_path: Path, end: signal.Signals
 ) -> None:
     def ask(model: str) -> None:
         with suppress(httpx.TransportError):
@@ -154,7 +155,7 @@ def test_nothing_is_left_of_a_triton_that_ends_amid_answers(
         for model in ("neva", "neva_whole") * 4:
             pool.submit(ask, model)
         time.sleep(2)
-        os.kill(triton["pid"], signal.SIGTERM)
+        os.kill(triton["pid"], end)
     left = left_of(begun)
     for pid in left:
         os.kill(pid, signal.SIGKILL)
