@@ -30,27 +30,6 @@ FAMILIES = ("llama", "mistral", "qwen2", "nemotron", "gpt_neox", "gpt2")
 NAMES = {"llama": "llama", "mistral": "llama", "gpt_neox": "gptneox"}
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.tiny(tmp_path_factory.mktemp("gguf") / "tiny")
-
-
-@pytest.fixture
-def changed(tiny: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A copy of the tiny checkpoint with other words in one of its JSON files."""
-
-    def make(file: str = "config.json", **values: Any) -> Path:
-        folder = tmp_path / "changed"
-        folder.mkdir()
-        for one in tiny.iterdir():
-            if one.is_file():
-                (folder / one.name).write_bytes(one.read_bytes())
-        models.change(folder / file, **values)
-        return folder
-
-    return make
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_tensor_is_there(family: str, tmp_path: Path) -> None:
     path = models.composed(tmp_path, family)

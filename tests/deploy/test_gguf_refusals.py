@@ -18,28 +18,6 @@ from neva.model import Checkpoint
 from neva.model.checkpoint import read_tensors
 from neva.model.weights import write_tensors
 
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.tiny(tmp_path_factory.mktemp("gguf") / "tiny")
-
-
-@pytest.fixture
-def changed(tiny: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A copy of the tiny checkpoint with other words in one of its JSON files."""
-
-    def make(file: str = "config.json", **values: Any) -> Path:
-        folder = tmp_path / "changed"
-        folder.mkdir()
-        for one in tiny.iterdir():
-            if one.is_file():
-                (folder / one.name).write_bytes(one.read_bytes())
-        models.change(folder / file, **values)
-        return folder
-
-    return make
-
-
 TOKENIZER = "tokenizer.json"
 SPLIT = {"type": "Split", "pattern": {"Regex": r"\w+"}, "behavior": "Isolated", "invert": False}
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
