@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from foreign_layouts import Whole, whole
 from small import LANGUAGES, write_clip, write_language
 
 from neva.model import Checkpoint
@@ -33,3 +34,15 @@ def composed(
         family: compose(clip, language, "mlp2x_gelu", folder / family, dtype="float32")
         for family, language in languages.items()
     }
+
+
+@pytest.fixture(scope="module")
+def made(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return whole(tmp_path_factory.mktemp("llava"), clip)
+
+
+@pytest.fixture(scope="module")
+def wholes(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Whole]:
+    """4 heads in 2 groups, so that a group has two queries."""
+    folder = tmp_path_factory.mktemp("nemo")
+    return {name: whole(folder / name, clip, name) for name in ("llama", "nemotron")}

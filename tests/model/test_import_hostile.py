@@ -20,16 +20,15 @@ import pytest
 import torch
 import yaml
 from foreign_layouts import (
+    Evil,
     Whole,
     megatron_state,
     nemo_config,
     saved,
-    whole,
     write_llava,
     write_nemo,
     write_tar,
 )
-from test_import_llava import Evil
 
 from neva.commands.ending import cleaned_up
 from neva.errors import CheckpointError
@@ -42,11 +41,6 @@ from neva.model.shapes import expected_shapes
 from neva.model.weights import read_entries, weight_files, write_tensors
 
 Disk = namedtuple("Disk", "total used free")
-
-
-@pytest.fixture(scope="module")
-def made(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    return whole(tmp_path_factory.mktemp("hostile"), clip)
 
 
 def refusal(source: Path | str, out: Path, **more: Any) -> str:
