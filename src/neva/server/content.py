@@ -15,9 +15,9 @@ from neva.errors import ImageError, PromptError
 from neva.images import ImageSource, RGBImage, read_image, split_tags
 from neva.images import Limits as ImageLimits
 from neva.prompts.conversation import Conversation, ImageSlot, Part, Role, Turn
+from neva.server.album import Album
 from neva.server.assets import Assets
 from neva.server.decoded import DecodedImages
-from neva.server.errors import ApiError
 from neva.server.fetch import Fetcher
 from neva.server.fetching import Unfetched
 from neva.server.file_store import FileStore
@@ -83,13 +83,12 @@ class Images:
         self._decoded = decoded or DecodedImages()
         self.sharers: str = "" if settings.share_images else owner
         self._limit = settings.limits.images
-        self._pixels = settings.limits.pixels
+        self._album = Album(settings.limits)
         self._asset_limits = ImageLimits(bytes=settings.limits.asset_bytes)
         self._assets = assets
         self._files = files
         self._fetcher = Fetcher(settings.images_from)
         self._fetched: dict[str, bytes | ImageError] | None = None
-        self._opened: list[RGBImage] = []
 
     def fetch_first(self, sources: Sequence[Source]) -> None:
         """Unfetched if some of `sources` are URLs, the first time: reading must not wait."""
@@ -104,23 +103,12 @@ class Images:
 
     def take(self, source: Source) -> ImageSlot:
         """Open the image of `source`; ApiError or ImageError says which one and why not."""
-        number = len(self._opened) + 1
-        if number > self._limit:
-            raise ApiError(422, f"at most {self._limit} images per request", "messages")
-        try:
-            image = self._open(source)
-        except ImageError as error:
-            raise ApiError(error.status, f"image {number}: {error}", "messages") from None
-        self._pixels -= image.size[0] * image.size[1]
-        if self._pixels < 0:
-            raise ApiError(422, "the images have too many pixels together; send them smaller")
-        self._opened.append(image)
-        return ImageSlot(number - 1)
+        return self._album.add(lambda: self._open(source))
 
     def all(self) -> tuple[RGBImage, ...]:
         """What was opened, in the order of the slots; kept here no longer, as answers are long."""
-        opened, self._opened, self._fetched = self._opened, [], {}
-        return tuple(opened)
+        self._fetched = {}
+        return self._album.emptied()
 
     def _open(self, source: Source) -> RGBImage:
         if isinstance(source, FileSource):

@@ -17,6 +17,7 @@ from neva.engine.protocol import EngineInfo, Request
 from neva.errors import ImageError, PromptError
 from neva.images import ImageSource, RGBImage, read_image
 from neva.prompts.conversation import ImageSlot
+from neva.server.album import Album
 from neva.server.content import Source, read_messages
 from neva.server.errors import ApiError, explained
 from neva.server.limits import check_messages
@@ -146,35 +147,22 @@ class Pictures:
 
     def __init__(self, files: Sequence[bytes], limits: Limits) -> None:
         self._files = {f"{FILE}{n}": file for n, file in enumerate(files)}
-        self._most = limits.images
-        self._pixels = limits.pixels
-        self._opened: list[RGBImage] = []
+        self._album = Album(limits)
 
     def fetch_first(self, sources: Sequence[Source]) -> None:
         """Nothing is: addresses are refused by `take`."""
 
     def take(self, source: Source) -> ImageSlot:
         """Open one; ApiError, ImageError or PromptError says which one and why not."""
-        number = len(self._opened) + 1
-        if number > self._most:
-            raise ApiError(422, f"at most {self._most} images per request")
-        if not isinstance(source, ImageSource):
-            raise PromptError("there are no files here; send the image as a data URI")
-        try:
-            image = read_image(self._bytes(source))
-        except ImageError as error:
-            raise ApiError(error.status, f"image {number}: {error}") from None
-        self._pixels -= image.size[0] * image.size[1]
-        if self._pixels < 0:
-            raise ApiError(422, "the images have too many pixels together; send them smaller")
-        self._opened.append(image)
-        return ImageSlot(number - 1)
+        return self._album.add(lambda: read_image(self._bytes(source)))
 
     def all(self) -> tuple[RGBImage, ...]:
         """What was opened, in order."""
-        return tuple(self._opened)
+        return self._album.emptied()
 
-    def _bytes(self, source: ImageSource) -> bytes:
+    def _bytes(self, source: Source) -> bytes:
+        if not isinstance(source, ImageSource):
+            raise PromptError("there are no files here; send the image as a data URI")
         if source.url in self._files:
             return self._files[source.url]
         if source.is_data:
