@@ -216,6 +216,19 @@ def test_a_model_trained_by_another_template_speaks_it(
     assert chat == jinja_template(TEMPLATES["chatml"], saved.tokenizer)
 
 
+def test_a_checkpoint_that_lost_its_chat_template_gets_it_back(
+    composed: dict[str, Checkpoint], tmp_path: Path
+) -> None:
+    source = shutil.copytree(composed["llama"].path, tmp_path / "dumb")
+    chat = (source / "chat_template.jinja").read_text()
+    (source / "chat_template.jinja").unlink()
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    call("export", source, "hf", "-o", tmp_path / "out")
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == chat
+
+
 def test_export_refuses_other_formats(composed: dict[str, Checkpoint], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no export format 'onnx'; choose one of: hf"):
         call("export", composed["llama"].path, "onnx", "-o", tmp_path / "out")

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from openvino import Core
 
 from neva.engine.graphs import Export
+from neva.engine.graphs.words import WordTable
 from neva.engine.lru import ArrayCache
 from neva.engine.messages import Add, RequestError, Setup
 
@@ -18,8 +18,7 @@ class Embedder:
     """The text table and the encoded images. For one thread."""
 
     def __init__(self, made: Export, setup: Setup) -> None:
-        properties = {"EXECUTION_MODE_HINT": "ACCURACY"}
-        self._text = Core().compile_model(made.text, "CPU", properties)
+        self._words = WordTable.read(made.text)
         self._images = ArrayCache(setup.image_cache_bytes)
         self.asked = 0
         self.known = 0
@@ -42,7 +41,7 @@ class Embedder:
 
     def embed(self, request: Add, images: Mapping[str, Features | None]) -> NDArray[np.float32]:
         """(1, L, D) for L ids; RequestError if a value is not finite."""
-        embeds = np.array(self._text(request.ids[None])[0], dtype=np.float32)
+        embeds = self._words.rows(request.ids)[None]
         for picture in request.pictures:
             features = images[picture.name]
             if features is None:

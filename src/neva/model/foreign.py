@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from neva.errors import CheckpointError
 from neva.model.provenance import Aspect, Provenance, TemplateSource
-from neva.model.reading import CHAT_TEMPLATE, TOKENIZER, image_processor, read_json_if_there
+from neva.model.reading import TOKENIZER, chat_template, image_processor
 from neva.prompts import TEMPLATES, jinja_template
 
 DEFAULT_TEMPLATE = "v1"
@@ -65,16 +65,16 @@ def _template(
     if option is not None:
         check_template(option)
         return option, "option"
-    text = _chat_template(folder)
+    text = chat_template(folder)
     if text and (ours := _ours(text, folder, config)):
         return ours, "chat template"
     like = likeness(text)
     return (like, "likeness") if like else (DEFAULT_TEMPLATE, "default")
 
 
-def likeness(chat_template: str) -> str | None:
+def likeness(chat: str) -> str | None:
     """The template that a chat template's marks are like, if any."""
-    return next((name for mark, name in _MARKS if mark in chat_template), None)
+    return next((name for mark, name in _MARKS if mark in chat), None)
 
 
 def _ours(text: str, folder: Path, config: Mapping[str, Any]) -> str | None:
@@ -90,17 +90,6 @@ def _ours(text: str, folder: Path, config: Mapping[str, Any]) -> str | None:
         if jinja_template(template, tokenizer, token).strip() == text.strip():
             return name
     return None
-
-
-def _chat_template(folder: Path) -> str:
-    """The chat template's text, from any of the three places where transformers has put it."""
-    if (folder / CHAT_TEMPLATE).is_file():
-        return (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        found = read_json_if_there(folder / name).get("chat_template")
-        if isinstance(found, str):
-            return found
-    return ""
 
 
 def _aspect(folder: Path) -> Aspect:

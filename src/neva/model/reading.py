@@ -12,6 +12,8 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+CHAT_TEMPLATE_BEFORE = "chat_template.json"
+"""Where older releases of transformers put a processor's."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -49,3 +51,14 @@ def image_processor(folder: Path) -> dict[str, Any]:
         f"{folder}: {PREPROCESSOR} is missing, and {PROCESSOR} has no image_processor; save the "
         "processor beside the model (`processor.save_pretrained`)."
     )
+
+
+def chat_template(folder: Path) -> str:
+    """The chat template's text, from any of the three places where transformers has put it."""
+    if (folder / CHAT_TEMPLATE).is_file():
+        return (folder / CHAT_TEMPLATE).read_text(encoding="utf-8")
+    for name in (CHAT_TEMPLATE_BEFORE, TOKENIZER_CONFIG):
+        found = read_json_if_there(folder / name).get("chat_template")
+        if isinstance(found, str):
+            return found
+    return ""

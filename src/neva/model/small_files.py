@@ -14,9 +14,11 @@ from neva.model.config import readable_by_all
 from neva.model.files import carry_files, write_json
 from neva.model.reading import (
     CHAT_TEMPLATE,
+    CHAT_TEMPLATE_BEFORE,
     CONFIG,
     PREPROCESSOR,
     TOKENIZER_CONFIG,
+    chat_template,
     image_processor,
     read_json_if_there,
 )
@@ -42,7 +44,8 @@ def write_small_files(
     if record:
         write_json(folder / TOKENIZER_CONFIG, _readable_tokenizer(record))
     origin = source.provenance
-    if template != origin.template or origin.template_source in OWN_WORD:
+    dumb = not chat_template(source.path)
+    if dumb or template != origin.template or origin.template_source in OWN_WORD:
         _speak(source, folder, template)
 
 
@@ -74,7 +77,7 @@ def _speak(source: Checkpoint, folder: Path, name: str) -> None:
         )
     chat = jinja_template(template, tokenizer, token)
     (folder / CHAT_TEMPLATE).write_text(chat, encoding="utf-8")
-    (folder / "chat_template.json").unlink(missing_ok=True)
+    (folder / CHAT_TEMPLATE_BEFORE).unlink(missing_ok=True)
     record = read_json_if_there(folder / TOKENIZER_CONFIG)
     write_json(folder / TOKENIZER_CONFIG, {**record, "chat_template": chat})
     ends = sorted({*source.eos_ids, *stop_ids(template, tokenizer)})

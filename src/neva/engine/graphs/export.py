@@ -156,8 +156,9 @@ def _write_graphs(checkpoint: Checkpoint, weights: Weights, folder: Path) -> Non
     """The four graphs and the three small JSON files that genai reads."""
     from openvino import save_model
 
-    from neva.engine.graphs.language import language_model, text_embeddings
+    from neva.engine.graphs.language import language_model
     from neva.engine.graphs.vision import stub_vision_model, vision_model
+    from neva.engine.graphs.words import text_embeddings
 
     tensors, config = read_tensors(checkpoint), checkpoint.config
     rows, width = tensors[f"{BODY}embed_tokens.weight"].shape

@@ -20,7 +20,6 @@ from neva.engine.graphs.nodes import (
     eight,
     i64,
     linear,
-    matrix,
     model,
     parameter,
     real,
@@ -104,13 +103,6 @@ def language_model(
     head = tensors.get(HEAD, tensors[f"{BODY}embed_tokens.weight"])
     logits = linear(x, head[:vocabulary], _bias(vocabulary, forbidden), eight(weights))
     return model("language", "logits", logits, [embeds, attention, positions, beam], sinks)
-
-
-def text_embeddings(tensors: Mapping[str, Array], weights: Weights) -> Model:
-    """input (B, T) ids -> inputs_embeds (B, T, D)."""
-    ids = parameter("input", [-1, -1], Type.i64)
-    table = matrix(tensors[f"{BODY}embed_tokens.weight"], eight(weights))
-    return model("text", "inputs_embeds", opset15.gather(table, ids, scalar(0)), [ids], [])
 
 
 def _bias(vocabulary: int, forbidden: tuple[int, ...]) -> Array | None:
