@@ -65,3 +65,21 @@ def test_graphs_of_an_older_neva_are_made_anew_once(folder: Path) -> None:
     (made.folder / SIZES).unlink()
     assert find_export(checkpoint, "int8") is None
     assert export(checkpoint, "int8") == made == find_export(checkpoint, "int8")
+
+
+def test_a_copys_graphs_are_its_own_until_its_weights_are_written_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    made = export(Checkpoint.open(folder), "int8")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for file in copy.rglob("*"):  # a container's layers know whole seconds only
+        os.utime(file, (int(file.stat().st_mtime),) * 2)
+    kept = find_export(Checkpoint.open(copy), "int8")
+    assert kept is not None and kept.folder.name == made.folder.name
+    weights, after = copy / "model.safetensors", (kept.folder / "export.json").stat().st_mtime + 1
+    os.utime(weights, (after, after))  # what was changed may lie where nobody looks
+    assert find_export(Checkpoint.open(copy), "int8") is None
+    again = export(Checkpoint.open(copy), "int8")
+    assert again.folder != kept.folder
+    os.utime(again.folder / "export.json", (after - 9, after - 9))  # a clock that goes wrong
+    assert find_export(Checkpoint.open(copy), "int8") == again

@@ -2,7 +2,8 @@
 
 The directory is `<checkpoint>/openvino/<weights>-<key>/`, or lies in the user's cache where the
 checkpoint is read-only. The key covers weights, configuration, vocabulary, this builder and the
-OpenVINO version, so a change of any of them makes a new directory. It is written aside and renamed,
+OpenVINO version, so a change of any of them makes a new directory; a copy of a checkpoint, as in
+a container's layers, brings its graphs along. It is written aside and renamed,
 and one that has lost files or parts of them since is made anew (`neva.sealing`). No tokenizer goes
 in, since we only ever submit embeddings.
 """
@@ -31,6 +32,7 @@ from neva.sealing import put_in_place, seal, whole
 
 BUILDER = 6  # raise it when the graphs change: old directories are then made again
 RECORD = "export.json"
+TIMES = "times"
 _log = logging.getLogger("neva.engine")
 
 
@@ -72,7 +74,7 @@ def find_export(checkpoint: Checkpoint, weights: Weights) -> Export | None:
     made_from = _identity(checkpoint)
     for root in _roots(checkpoint):
         for record in sorted(root.glob(f"{weights}-*/{RECORD}")):
-            if _read(record) == made_from and whole(record.parent):
+            if _made_from(made_from, record) and whole(record.parent):
                 return Export(record.parent)
     return None
 
@@ -83,30 +85,26 @@ def _roots(checkpoint: Checkpoint) -> list[Path]:
 
 def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the graphs depend on. A warm start must not read gigabytes, so weights are known by
-    name, size, time and a sample of their bytes."""
-    vocabulary = checkpoint.tokenizer.get_vocab_size(with_added_tokens=True)
+    names, shapes, pieces of every tensor, and times."""
     config = json.dumps(checkpoint.config, sort_keys=True).encode()
-    files = []
-    for file in weight_files(checkpoint.path):
-        status = file.stat()
-        files.append([file.name, status.st_size, status.st_mtime_ns, _sample(file)])
     return {
         "builder": BUILDER,
         "openvino": version("openvino"),
         "config": hashlib.sha256(config).hexdigest(),
-        "vocabulary": vocabulary,
-        "files": files,
+        "vocabulary": checkpoint.tokenizer.get_vocab_size(with_added_tokens=True),
+        "weights": checkpoint.fingerprint,
+        TIMES: [file.stat().st_mtime_ns for file in weight_files(checkpoint.path)],
     }
 
 
-def _sample(file: Path, places: int = 64, size: int = 4096) -> str:
-    """sha256 of the file's head and of `places` evenly spaced pieces of it."""
-    digest, total = hashlib.sha256(), file.stat().st_size
-    with file.open("rb") as stream:
-        for place in range(places):
-            stream.seek(total * place // places)
-            digest.update(stream.read(size))
-    return digest.hexdigest()
+def _made_from(wanted: Mapping[str, Any], record: Path) -> bool:
+    """Whether these graphs are of these weights: written at the times that the record says or, in
+    a copy, which has times of its own, not after it. An edit that the pieces miss is after it.
+    """
+    found, times = _read(record), wanted[TIMES]
+    if not isinstance(found, dict) or {**found, TIMES: times} != wanted:
+        return False
+    return bool(found.get(TIMES) == times or max(times) <= record.stat().st_mtime_ns)
 
 
 def _read(record: Path) -> Any:
