@@ -35,3 +35,15 @@ class EngineError(NevaError):
     """The engine could not finish an accepted request (it restarted, or ran out of memory)."""
 
     status = 503
+    wait = 2.0
+    """Seconds after which it is worth while to ask again."""
+
+
+class BusyError(EngineError):
+    """The engine has too much to do; after `wait` seconds it may take the request."""
+
+    status = 429
+
+    def __init__(self, message: str, wait: float) -> None:
+        super().__init__(message)
+        self.wait = wait

@@ -72,7 +72,7 @@ def test_the_longest_grace_can_be_read_again(tmp_path: Path) -> None:
 
 def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    write(file, (Key("ann", "0" * 64),))
+    write(file, "ann", Key("ann", "0" * 64))
     with pytest.raises(NevaError, match="nothing was changed"):
-        write(file, (Key("ann", "0" * 64, old="1" * 64, until=10**12),))
+        write(file, "ann", Key("ann", "0" * 64, old="1" * 64, until=10**12))
     assert Keys.read(file).keys == (Key("ann", "0" * 64),)

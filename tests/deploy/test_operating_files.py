@@ -69,9 +69,14 @@ def test_the_options_are_the_servers() -> None:
 def test_the_places_that_are_written_are_those_that_are_given() -> None:
     image, house = container(), pod()
     assert "VOLUME /data" in image and "--data" in next(commands())
-    assert {m["mountPath"] for m in house["containers"][0]["volumeMounts"]} == {"/data", "/tmp"}
+    assert {m["mountPath"] for m in house["containers"][0]["volumeMounts"]} == {
+        "/data",
+        "/tmp",
+        "/keys",
+    }
     assert f"--uid {house['securityContext']['runAsUser']} " in image
     assert f"USER {house['securityContext']['runAsUser']}\n" in image
+    assert "/keys/keys" in next(commands())
     assert unit()["StateDirectory"] in unit()["ExecStart"]
 
 

@@ -54,7 +54,7 @@ def test_a_server_takes_the_fastest_precision_unless_told(checkpoint: Path) -> N
 def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     sizes = ("--precision", "fp32", "--cache-mib", "64", "--image-cache-mib", "16")
-    options = ("--model", str(checkpoint), "--port", str(port), *sizes)
+    options = ("--model", str(checkpoint), "--port", str(port), "--log", "text", *sizes)
     process = command(tmp_path_factory.mktemp("data"), *options)
     url = f"http://127.0.0.1:{port}"
 

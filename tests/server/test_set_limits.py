@@ -1,15 +1,19 @@
 """Limits that an operator changes are the limits that are kept."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from echo_engine import EchoEngine
 from server_house import CHAT, NVIDIA, House
 
+from neva import cli
 from neva.commands.serve import serve
 from neva.errors import NevaError
 from neva.server.address import check_exposure
+from neva.server.app import create_app
 from neva.server.settings import Limits, Settings
 
 TALK = [{"role": r, "content": "Hi"} for r in ("user", "assistant", "user")]
@@ -68,3 +72,16 @@ def test_a_public_address_needs_keys(host: str, monkeypatch: pytest.MonkeyPatch)
     plain = {"api_key_file": None, "cors": [], "images_from": [], "max_running": 1}
     with pytest.raises(NevaError, match="without API keys"):
         serve(host=host, port=1, max_waiting=1, data=None, store=None, keep_days=1, **plain)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("days", ["inf", "nan", "1e9", "0"])
+def test_days_that_no_clock_knows_are_refused(days: str) -> None:
+    """With `inf` every upload, and `neva conversations list`, failed for want of a date."""
+    with pytest.raises(typer.BadParameter, match="Input should be"):
+        cli.load("serve").make_context("serve", ["--keep-days", days])
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(NevaError, match=r"data cannot be written \(.*\): name a folder .* --data"):
+        create_app(EchoEngine(), Settings(data=tmp_path / "file" / "data"))

@@ -1,5 +1,6 @@
 """`neva serve`: a model behind NVIDIA's API for neva-22b and OpenAI's, with a page for people."""
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from neva.cachedir import home, writable
 from neva.commands.terms import with_terms
@@ -26,6 +28,8 @@ from neva.server.auth import Keys
 from neva.server.limit_words import NAMES, limits_with
 from neva.server.logs import log_to_stderr
 from neva.server.settings import Limits, Settings
+
+_log = logging.getLogger("neva.server")
 
 KEY = "NEVA_API_KEY"
 UPSTREAM_KEY = "NEVA_UPSTREAM_KEY"
@@ -126,7 +130,9 @@ ImageCache = Annotated[
         help="MiB for pictures that were asked about (openvino); one of 49 tokens takes 0.15.",
     ),
 ]
-Days = Annotated[float, typer.Option(min=0.01, help="Days that files and responses are kept.")]
+Days = Annotated[
+    float, typer.Option(min=0.01, max=36500, help="Days that files and responses are kept.")
+]
 Log = Annotated[LogFormat, typer.Option(help="Form of the log lines on stderr.")]
 Collector = Annotated[
     str | None,
@@ -188,8 +194,7 @@ def serve(
         raise typer.BadParameter("--upstream-name needs --upstream")
     else:
         open_it = opener(model, engine or "openvino", precision, cache_mib, image_cache_mib)
-    log_to_stderr(log.value)
-    run(settings, open_it)
+    run(settings, open_it, log_to_stderr(log.value))
 
 
 def guarded(settings: Settings) -> Settings:
@@ -246,18 +251,17 @@ def in_front_of(url: str, name: str | None) -> Callable[[], Engine]:
     return lambda: RemoteEngine(url, name, key, patience=0, discreet=True)
 
 
-def run(settings: Settings, open_it: Callable[[], Engine]) -> None:
+def run(settings: Settings, open_it: Callable[[], Engine], as_text: bool = True) -> None:
     """Bind, tell where, load, serve, drain. Raises what kept the engine from opening."""
-    console = Console(stderr=True, highlight=False)
+    told = Told(settings, as_text)
     failures: list[Exception] = []
-    start = time.perf_counter()
 
     def opened(failure: Exception | None) -> None:
         if failure is not None:
             failures.append(failure)
             server.should_exit = True
             return
-        console.print(f"[green]ready[/] after {time.perf_counter() - start:.1f} s")
+        told.ready()
 
     with bind(settings.host, settings.port) as bound:
         engine = begun(open_it)
@@ -265,9 +269,37 @@ def run(settings: Settings, open_it: Callable[[], Engine]) -> None:
         from neva.server.listen import listen, server_for
 
         server = server_for(create_app(engine, settings, opened))
-        listen(server, bound, lambda: console.print(banner(settings)))
+        listen(server, bound, told.listening)
     if failures:
         raise failures[0]
+
+
+class Told:
+    """What the operator is told of a server that starts: for people, or as lines of its log."""
+
+    def __init__(self, settings: Settings, as_text: bool) -> None:
+        self._settings, self._start = settings, time.perf_counter()
+        self._loading = True
+        self._console = Console(stderr=True, highlight=False) if as_text else None
+
+    def listening(self) -> None:
+        """Where, and what is to be known of it."""
+        settings = self._settings
+        if self._console is not None:
+            self._console.print(banner(settings, self._loading))
+            return
+        _log.info("listening", extra={"url": base_url(settings), "keys": settings.closed})
+        if in_the_clear(settings):
+            _log.warning(Text.from_markup(CLEAR).plain.strip())
+
+    def ready(self) -> None:
+        """The engine is open."""
+        self._loading = False
+        seconds = round(time.perf_counter() - self._start, 1)
+        if self._console is not None:
+            self._console.print(f"[green]ready[/] after {seconds} s")
+        else:
+            _log.info("ready", extra={"seconds": seconds})
 
 
 def begun(open_it: Callable[[], Engine]) -> Callable[[], Engine]:
@@ -305,13 +337,19 @@ def read_keys() -> Keys:
     return Keys().with_key("environment", single) if single else Keys()
 
 
-def banner(settings: Settings) -> str:
-    """Where everything is."""
+def base_url(settings: Settings) -> str:
+    """Where the server is, as its operator says it."""
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
-    base = f"http://{name}:{settings.port}"
+    return f"http://{name}:{settings.port}"
+
+
+def banner(settings: Settings, loading: bool = True) -> str:
+    """Where everything is."""
+    base = base_url(settings)
+    state = "is loading the model; meanwhile it listens" if loading else "listens"
     need = "Authorization: Bearer KEY" if settings.closed else "no key needed"
     return (
-        f"[bold]NeVA[/] is loading the model; meanwhile it listens ({need})\n"
+        f"[bold]NeVA[/] {state} ({need})\n"
         f"  page     {base}/\n"
         f"  NVIDIA   {base}/v1/vlm/nvidia/neva-22b\n"
         f"  OpenAI   {base}/v1\n"

@@ -95,7 +95,8 @@ class Chunk:
     """A piece of answer. The last chunk of a stream, and only it, has `finish` and `usage`.
 
     With finish "error", `error` is a sentence for the user, and `asker` says that the same request
-    would fail again. `logprobs`, where asked for, are of the tokens that spell the text so far.
+    would fail again, `busy` that it was not begun and may come again after so many seconds.
+    `logprobs`, where asked for, are of the tokens that spell the text so far.
     """
 
     text: str
@@ -104,6 +105,7 @@ class Chunk:
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     asker: bool = False
+    busy: float | None = None
 
 
 class Stream(Protocol):

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from http.client import HTTPException
 from threading import Lock, Thread
@@ -47,6 +48,7 @@ class Withheld(EngineError):
     """The server gives no answer to this request, and would give none again."""
 
 
+ABLE_S = 2.0
 UNREACHED = "the model's own server did not answer; try again"
 LEFT = Chunk("", "cancelled", Usage(0, 0))
 BUSY = "the model's own server is busy; try again in a moment"
@@ -85,6 +87,10 @@ class RemoteEngine:
             check_able(request.sampling, self.info)
         return [self._start(request) for request in requests]
 
+    def able(self) -> bool:
+        """Would a request be answered now? Asks for the list of models, ABLE_S at most."""
+        return self._server.serves(self.info.name, ABLE_S)
+
     def close(self) -> None:
         """End the streams under way, at once even where the server is silent."""
         with self._lock:
@@ -104,8 +110,9 @@ class RemoteEngine:
         with self._lock:
             self._under_way[line] = stream
         # a daemon: a connection that is still being made must not keep the process alive
+        told = copy_context().run  # so that a log line of the thread has its request's id
         Thread(
-            target=self._talk, args=(body, stream, line), name="neva-remote", daemon=True
+            target=told, args=(self._talk, body, stream, line), name="neva-remote", daemon=True
         ).start()
         return stream
 
@@ -156,6 +163,8 @@ class RemoteEngine:
             for choice in event.get("choices") or ():
                 text = (choice.get("delta") or {}).get("content") or ""
                 finish = finish_of(choice.get("finish_reason")) or finish
+                if not isinstance(text, str):
+                    raise EngineError(f"a piece of the answer is no text but {type(text).__name__}")
                 if text:
                     stream.push(Chunk(text))
         if finish is None:
@@ -168,15 +177,16 @@ class RemoteEngine:
         if not isinstance(error, NevaError | OSError | ValueError | HTTPException):
             words = f"an answer that is not OpenAI's ({type(error).__name__}: {words})"
         told = error if isinstance(error, Told) else None
+        busy = told.wait if told is not None and told.code == 429 else None
         own = isinstance(error, Withheld) or (told is not None and told.code in REFUSALS)
         if not self._discreet:
             words = f"{self._server.place}: {words}"
         elif not own:
             _log.warning("%s: %s", self._server.place, words)
-            words = BUSY if told is not None and told.code == 429 else UNREACHED
+            words = UNREACHED if busy is None else BUSY
         elif told is not None:
             words = told.words
-        return Chunk("", "error", Usage(0, 0), words, asker=own)
+        return Chunk("", "error", Usage(0, 0), words, asker=own, busy=busy)
 
 
 def described(entry: Mapping[str, Any]) -> EngineInfo:

@@ -3,6 +3,7 @@
 Only the standard library. Nothing here knows what an answer means; `remote` reads the events.
 """
 
+import base64
 import http.client
 import json
 import socket
@@ -10,9 +11,9 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from threading import Event, Lock
+from threading import Event, Lock, Timer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from neva.errors import EngineError
 
@@ -75,9 +76,27 @@ class Server:
             raise wrong
         self._parts = parts
         self._base = parts.path.rstrip("/").removesuffix("/v1") + "/v1"
-        self._key = key
+        self._authorization = f"Bearer {key}" if key else basic(parts)
         self.place = parts.netloc.rpartition("@")[2]
         self.url = f"{parts.scheme}://{self.place}{parts.path}"
+
+    def serves(self, name: str, seconds: float) -> bool:
+        """Whether it answers in time and still has the model; a busy one (429) has."""
+        line = Line()
+        alarm = Timer(seconds, line.hang_up)  # a server that drips is cut off, too
+        alarm.daemon = True
+        alarm.start()
+        try:
+            connection, answer = self._send("GET", "/models", line, wait=seconds)
+            with closing(connection), closing(answer):
+                listed = json.loads(answer.read())["data"]
+                return any(entry["id"] == name for entry in listed)
+        except Told as error:
+            return error.code == 429
+        except Exception:  # whatever it says, it is no list of models
+            return False
+        finally:
+            alarm.cancel()
 
     def models(self) -> list[dict[str, Any]]:
         """What is served, at least one; EngineError in one sentence with the address."""
@@ -142,7 +161,7 @@ class Server:
         host, secure = self._parts.hostname or "", self._parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(host, self._port)
-        opened = socket.create_connection((connection.host, connection.port), CONNECT_S)
+        opened = socket.create_connection((connection.host, connection.port), min(wait, CONNECT_S))
         try:
             line.hold(opened)
             if secure:
@@ -172,8 +191,8 @@ class Server:
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if method == "GET":
             headers = {"Accept": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        if self._authorization:
+            headers["Authorization"] = self._authorization
         connection = self._connected(line, wait)
         try:
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -187,6 +206,14 @@ class Server:
         except BaseException:
             connection.close()
             raise
+
+
+def basic(parts: SplitResult) -> str | None:
+    """Name and password of an address, as the header that browsers and curl make of them."""
+    if parts.username is None:
+        return None
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def retry_after(header: str | None) -> float:

@@ -115,7 +115,8 @@ def create_app(
             yield
         finally:
             expiring.cancel()
-            await loading
+            loading.cancel()  # whoever ends a server need not see its model loaded first
+            await asyncio.gather(loading, return_exceptions=True)
             await parts.close()
 
     app = DocumentedAPI(

@@ -46,9 +46,9 @@ class Key:
     name: str
     digest: str
     running: int | None = None
-    """Most requests at once; None: as many as the server takes."""
+    """Most answers at once; None: as many as the server makes."""
     per_minute: int | None = None
-    """Most requests a minute."""
+    """Requests a minute, and how many of them may come at once."""
     only: str | None = None
     """`ask` or `metrics`; None: everything."""
     old: str | None = None
@@ -153,13 +153,13 @@ class KeyRing:
         more = Keys.read(self._path).keys if self._path else ()
         return Keys((*self._given.keys, *more))
 
-    def _stamp(self) -> tuple[int, int] | None:
-        """What changes when the file does."""
+    def _stamp(self) -> tuple[int, int, int] | None:
+        """What changes when the file does, or who may read it."""
         try:
             stat = self._path.stat() if self._path else None
         except OSError:
             return None
-        return (stat.st_mtime_ns, stat.st_ino) if stat else None
+        return (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) if stat else None
 
     @property
     def keys(self) -> Keys:

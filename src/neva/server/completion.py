@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neva.engine.protocol import Chunk, Finish, TokenLogprob, Usage
-from neva.errors import EngineError, NevaError
+from neva.errors import BusyError, EngineError, NevaError
 from neva.server.sse import DONE, event
 
 REASONS: Mapping[Finish, str] = {
@@ -28,7 +28,12 @@ Heard = AsyncIterator[tuple[int, Chunk]]
 
 
 def failure(chunk: Chunk) -> NevaError:
-    """What a chunk with finish "error" is: 400 where the asker must change something, else 503."""
+    """What a chunk with finish "error" is: 400 where the asker must change something, else 503.
+
+    429 where the engine has too much to do.
+    """
+    if chunk.busy is not None:
+        return BusyError(chunk.error or SORRY, chunk.busy)
     kind = NevaError if chunk.asker else EngineError
     return kind(chunk.error or SORRY)
 

@@ -6,8 +6,13 @@ A statement is done or not done, never half: a killed server or a full disk leav
 
 import contextlib
 import importlib
+import os
+import random
+import socket
 import sqlite3
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -15,6 +20,10 @@ from urllib.parse import urlsplit
 from neva.errors import NevaError
 
 BUSY_SECONDS = 1.0
+SILENT_SECONDS = 10.0
+"""PostgreSQL's time for a statement. Without one, a frozen host would hold every reading thread."""
+REST_SECONDS = 30.0
+"""For so long a PostgreSQL that was silent is not asked again."""
 SQLITE_FULL, SQLITE_IOERR = 13, 10
 FULL = "the store is full: delete files or responses, or ask the operator for more room"
 BROKEN = "the store cannot be used now; try again later"
@@ -63,6 +72,19 @@ def open_database(where: Path | str | None) -> Database:
     return PostgresDatabase(where)
 
 
+def patiently(prepare: Callable[[], None]) -> None:
+    """Do what makes the tables, again where another server that starts now was in the way."""
+    for wait in (0.1, 0.3, 1.0):
+        try:
+            prepare()
+            return
+        except StoreFullError:
+            raise
+        except StoreError:
+            time.sleep(wait * random.uniform(0.5, 1.5))
+    prepare()
+
+
 class SqliteDatabase:
     """One file, with a log beside it so that a killed process leaves it whole."""
 
@@ -107,16 +129,23 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """One connection, made again when it was lost. Needs psycopg (the extra `postgres`)."""
+    """One connection, made again when it was lost. Needs psycopg (the extra `postgres`).
 
-    def __init__(self, url: str) -> None:
+    A server that says nothing is hung up on, and then left alone for a while: who stores nothing
+    must not wait for it. Statements that change tables have all the time they need.
+    """
+
+    def __init__(
+        self, url: str, silent: float = SILENT_SECONDS, rest: float = REST_SECONDS
+    ) -> None:
         try:
             self._psycopg: Any = importlib.import_module("psycopg")
         except ImportError:
             raise NevaError(
                 "a store in PostgreSQL needs psycopg: pip install 'neva-vlm[postgres]'"
             ) from None
-        self._url = url
+        self._url, self._silent, self._rest = url, silent, rest
+        self._asleep_until = 0.0
         self.place = f"PostgreSQL at {urlsplit(url).hostname or 'the default socket'}"
         self._lock = threading.Lock()
         try:
@@ -133,27 +162,43 @@ class PostgresDatabase:
         """See `Database`."""
         words = sql.replace("?", "%s").replace(" BLOB", " BYTEA").replace(" REAL", " FLOAT8")
         errors = self._psycopg.errors
-        with self._lock:
-            try:
-                return self._tried(words, values)
-            except errors.DiskFull:
-                raise StoreFullError(FULL) from None
-            except self._psycopg.Error:
-                raise StoreError(BROKEN) from None
+        if not self._lock.acquire(timeout=self._silent):
+            raise StoreError(BROKEN)
+        began = time.monotonic()
+        try:
+            if began < self._asleep_until:
+                raise StoreError(BROKEN)
+            return self._tried(words, values)
+        except errors.DiskFull:
+            raise StoreFullError(FULL) from None
+        except self._psycopg.Error:
+            if self._db.closed and time.monotonic() - began > 1:
+                self._asleep_until = time.monotonic() + self._rest
+            raise StoreError(BROKEN) from None
+        finally:
+            self._lock.release()
 
     def _tried(self, words: str, values: tuple[object, ...]) -> Rows:
         """The statement, a second time if the connection had been lost before the first."""
+        began = time.monotonic()
         try:
             return self._rows(words, values)
         except self._psycopg.OperationalError:
-            if not self._db.closed:
+            if not self._db.closed or time.monotonic() - began >= self._silent:
                 raise
         self._db = self._connected()
         return self._rows(words, values)
 
     def _rows(self, words: str, values: tuple[object, ...]) -> Rows:
-        cursor = self._db.execute(words, values or None)
-        return cursor.fetchall() if cursor.description else []
+        patience = threading.Timer(self._silent, _hang_up, (self._db,))
+        patience.daemon = True
+        if not words.startswith(("ALTER", "CREATE", "UPDATE")):
+            patience.start()
+        try:
+            cursor = self._db.execute(words, values or None)
+            return cursor.fetchall() if cursor.description else []
+        finally:
+            patience.cancel()
 
     def forget(self) -> None:
         """Nothing: PostgreSQL's own vacuum does it."""
@@ -162,3 +207,11 @@ class PostgresDatabase:
         """End the connection."""
         with self._lock, contextlib.suppress(self._psycopg.Error):
             self._db.close()
+
+
+def _hang_up(connection: Any) -> None:
+    """End a connection from another thread: whoever waits for its answer gets an error."""
+    with contextlib.suppress(Exception):  # it has ended by itself
+        plug = socket.socket(fileno=os.dup(connection.fileno()))
+        with plug:
+            plug.shutdown(socket.SHUT_RDWR)

@@ -7,7 +7,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
+from threading import Thread
 from typing import Any, TypeVar
 
 from neva.engine.protocol import Chunk, Engine, EngineInfo, Request, Stream
@@ -23,6 +25,8 @@ from neva.server.version import release
 
 T = TypeVar("T")
 OpenEngine = Callable[[], Engine]
+LEAVING = "the server is shutting down"
+ABLE_SECONDS = 2.0
 LOADING = EngineInfo("loading", "none", "none", 0, 0, reproducible=False)
 """What the metrics tell of before the engine is open."""
 
@@ -38,6 +42,9 @@ class Desk:
         self._metrics: Metrics | None = None
         self.failure: str | None = None
         self.draining = False
+        self._hurried = False
+        self._heard: set[Listener] = set()
+        self._able: tuple[float, asyncio.Task[bool]] | None = None
         self._readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="neva-reader")
         # Half of the places at most wait for hosts; the rest is for who brings the pictures along.
         self._fetching = Fetching(max(1, settings.limits.running // 2))
@@ -46,7 +53,7 @@ class Desk:
         """Load the engine, if it was given as something to load; NevaError passes through."""
         if self._engine is None and callable(self._source):
             try:
-                self._engine = await asyncio.to_thread(self._source)
+                self._engine = await abandonable(self._source)
             except Exception as error:
                 self.failure = str(error)
                 raise
@@ -64,14 +71,33 @@ class Desk:
         """Can a request be answered now?"""
         return self._engine is not None and not self.draining
 
+    async def able(self) -> bool:
+        """Ready, and so is what the engine itself depends on, where it can tell (`Engine.able`).
+
+        That is asked every ABLE_SECONDS at most, however often we are.
+        """
+        ask: Callable[[], bool] | None = getattr(self._engine, "able", None)
+        if not self.ready or ask is None:
+            return self.ready
+        now = time.monotonic()
+        if self._able is None or (self._able[1].done() and now - self._able[0] > ABLE_SECONDS):
+            self._able = now, asyncio.create_task(asyncio.to_thread(ask))
+        return await asyncio.shield(self._able[1])
+
+    def hurry(self) -> None:
+        """The server ends soon: answers under way end with what they have, no other is begun."""
+        self._hurried = True
+        for listener in tuple(self._heard):
+            listener.cancel()
+
     @property
     def engine(self) -> Engine:
         """The engine; ApiError 503 while it loads or when it failed to."""
         if self._engine is None or self.draining:
-            why = "is shutting down" if self.draining else "is still loading the model"
+            why = LEAVING if self.draining else "the server is still loading the model"
             if self.failure:
-                why = "could not load the model; its log tells why"
-            raise ApiError(503, f"the server {why}", headers={"Retry-After": "2"})
+                why = "the server could not load the model; its log tells why"
+            raise ApiError(503, why, headers={"Retry-After": "2"})
         return self._engine
 
     @property
@@ -105,7 +131,8 @@ class Desk:
 
     async def read(self, work: Callable[[], T]) -> T:
         """Do `work` in a reading thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        told = copy_context().run  # so that what is logged has its request's id
+        return await asyncio.get_running_loop().run_in_executor(self._readers, told, work)
 
     @asynccontextmanager
     async def answers(
@@ -131,13 +158,19 @@ class Desk:
             async with place:
                 self.metrics.queued(time.monotonic() - asked)
                 trace.stage("queue", asked, time.monotonic())
+                if self._hurried:
+                    raise ApiError(503, LEAVING, headers={"Retry-After": "2"})
                 listener = Listener(await self._start(engine, prepare, watches))
+                self._heard.add(listener)
+                if self._hurried:
+                    listener.cancel()
                 loop = asyncio.get_running_loop()
                 alarm = loop.call_later(limits.answer_seconds, listener.cancel)
                 try:
                     yield _watched(listener, watches)
                 finally:
                     alarm.cancel()
+                    self._heard.discard(listener)
                     listener.cancel()
                     for index, watch in enumerate(watches):
                         watch.left(listener.last(index))
@@ -170,7 +203,8 @@ class Desk:
 
         metrics, trace = self.metrics, UNDER_WAY.get()
         while True:
-            started = asyncio.get_running_loop().run_in_executor(self._readers, work)
+            told = copy_context().run
+            started = asyncio.get_running_loop().run_in_executor(self._readers, told, work)
             try:
                 return await asyncio.shield(started)
             except Unfetched as pictures:
@@ -179,6 +213,32 @@ class Desk:
                 started.add_done_callback(_cancel_streams)
                 raise
             await self._fetching.do(fetch)
+
+
+async def abandonable(open_engine: OpenEngine) -> Engine:
+    """The engine, opened in a thread that a server which ends does not wait for."""
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[Engine] = loop.create_future()
+
+    def tell(engine: Engine | None, error: BaseException | None) -> None:
+        if error is not None and not opened.done():
+            opened.set_exception(error)
+        elif engine is not None and not opened.done():
+            opened.set_result(engine)
+        elif engine is not None:  # nobody waits for it any more
+            engine.close()
+
+    def work() -> None:
+        engine, error = None, None
+        try:
+            engine = open_engine()
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop has ended, and the process with it
+            loop.call_soon_threadsafe(tell, engine, error)
+
+    Thread(target=work, name="neva-engine", daemon=True).start()
+    return await opened
 
 
 def _cancel_streams(started: "asyncio.Future[list[Stream]]") -> None:

@@ -6,6 +6,7 @@ host, the decoder or a traceback is ever in it.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from neva.errors import NevaError
+from neva.errors import EngineError, NevaError
 
 log = logging.getLogger("neva.server")
 
@@ -112,7 +113,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, NevaError)
-        return respond(request, error.status, str(error))
+        wait = (
+            {"Retry-After": str(math.ceil(error.wait))} if isinstance(error, EngineError) else None
+        )
+        return respond(request, error.status, str(error), headers=wait)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

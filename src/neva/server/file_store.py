@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neva.images import read_image
-from neva.server.database import Database
+from neva.server.database import Database, patiently
 from neva.server.errors import ApiError
 from neva.server.settings import Limits
 
@@ -64,8 +64,11 @@ class FileStore:
         self._limits = limits
         self._keep = keep_days * 24 * 3600
         self._clock = clock
+        patiently(self._prepare)
+
+    def _prepare(self) -> None:
         for statement in SCHEMA:
-            database.do(statement)
+            self._database.do(statement)
 
     def add(
         self, owner: str, name: str, purpose: str, data: bytes, seconds: float | None = None

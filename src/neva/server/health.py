@@ -50,7 +50,7 @@ def health_routes(desk: Desk) -> APIRouter:
     )
     @router.get("/health", include_in_schema=False)
     async def ready() -> Response:
-        if desk.ready:
+        if await desk.able():
             return JSONResponse({"object": "health.response", "message": "Service is ready."})
         why = (desk.failure and "Service could not load the model.") or "Service is not ready."
         return JSONResponse({"object": "health.response", "message": why}, 503)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import threading
@@ -12,7 +13,11 @@ from fastapi import FastAPI
 
 from neva.server.patience import PatientProtocol
 
+log = logging.getLogger("neva.server")
+
 DRAIN_SECONDS = 30
+LAST_WORDS_SECONDS = 3
+"""For so long before the end, answers that are still made end with what they have."""
 
 
 class Server(uvicorn.Server):
@@ -33,6 +38,22 @@ class Server(uvicorn.Server):
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is under way; what cannot be is ended properly, not torn off."""
+        desk = getattr(getattr(self.config.app, "state", None), "desk", None)
+        if desk is None:
+            return await super().shutdown(sockets)
+        seconds = self.config.timeout_graceful_shutdown or DRAIN_SECONDS
+        under_way = {"running": desk.admission.running, "waiting": desk.admission.waiting}
+        log.info("draining", extra={**under_way, "seconds": seconds})
+        last = max(seconds - LAST_WORDS_SECONDS, seconds / 2)
+        alarm = asyncio.get_running_loop().call_later(last, desk.hurry)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            alarm.cancel()
+            log.info("ended")
 
     def _asked_to_end(self) -> None:
         self.force_exit, self.should_exit = self.should_exit, True

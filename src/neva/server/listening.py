@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from neva.engine.protocol import Chunk, Stream
@@ -17,7 +18,7 @@ def joined(first: Chunk, second: Chunk) -> Chunk:
     """Two chunks that follow each other, as one."""
     logprobs = first.logprobs + second.logprobs
     text = first.text + second.text
-    return Chunk(text, second.finish, second.usage, second.error, logprobs, second.asker)
+    return replace(second, text=text, logprobs=logprobs)
 
 
 class Listener:

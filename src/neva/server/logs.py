@@ -58,8 +58,11 @@ class Lines(logging.Formatter):
         return f"{moment} {words}"
 
 
-def log_to_stderr(form: Format) -> None:
-    """Send the server's and uvicorn's records to stderr; "auto" is text on a terminal."""
+def log_to_stderr(form: Format) -> bool:
+    """Send the server's and uvicorn's records to stderr; "auto" is text on a terminal.
+
+    Whether it is text.
+    """
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(Lines() if text else JsonLines())
@@ -68,3 +71,4 @@ def log_to_stderr(form: Format) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
+    return text

@@ -203,9 +203,9 @@ class Metrics:
         self._images.inc(images)
         self._reading.observe(seconds)
 
-    def _counters_of(self, reason: str) -> list[Counter]:
-        """Those that count an answer which ended so."""
-        if reason == ABORT:
+    def _counters_of(self, reason: str, ours: bool = True) -> list[Counter]:
+        """Those that count an answer which ended so; `ours`: a failure is no fault of the asker."""
+        if reason == ABORT or not ours:
             return [self._finish]
         return [self._finish, self._failure if reason == "error" else self._success]
 
@@ -218,17 +218,20 @@ class Metrics:
         """The next piece came `seconds` after the one before it."""
         self._gap.observe(seconds)
 
-    def ended(self, reason: str, usage: Usage | None, seconds: float, decoding: float) -> None:
+    def ended(
+        self, reason: str, usage: Usage | None, seconds: float, decoding: float, ours: bool = True
+    ) -> None:
         """An answer ended after `seconds`, of which `decoding` after its first piece.
 
-        `reason` is a finish of the engine, or "abort" when the client left.
+        `reason` is a finish of the engine, or "abort" when the client left. Only whole answers
+        have times: failures, which are fast, would make a sick server look quick.
         """
-        for counter in self._counters_of(reason):
+        for counter in self._counters_of(reason, ours):
             counter.labels(self._model, reason).inc()
-        if reason != ABORT:
+        if reason not in (ABORT, "error"):
             self._whole.observe(seconds)
             self._decode.observe(decoding)
-        if usage is not None:
+        if usage is not None and usage.prompt_tokens:  # none: an engine that does not know
             self._prompt.inc(usage.prompt_tokens)
             self._generated.inc(usage.completion_tokens)
             self._prompts.observe(usage.prompt_tokens)

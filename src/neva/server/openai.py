@@ -105,6 +105,7 @@ def openai_routes(desk: Desk, door: Door) -> APIRouter:
     async def chat(body: OpenAIRequest, http: Request) -> Response:
         check_messages(len(body.messages), settings.limits)
         check_most("n", body.n, settings.limits.choices)
+        http.state.place.take(body.n or 1)
         images = door.for_request(http)
         shape = Completion(
             served_name(body.model, desk.info, settings),

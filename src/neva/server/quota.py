@@ -19,11 +19,35 @@ AGAIN = "/v2/nvcf/pexec/status/"
 
 
 class Place:
-    """One of a key's places; `free` is called when all who hold it have left."""
+    """What a request has of its key's places; free again when all who hold it have left.
 
-    def __init__(self, free: Callable[[], None] = lambda: None) -> None:
-        self._free = free
-        self._holders = 0
+    `running` counts the places in use by `who`, of which there are `most` (None: no limit).
+    """
+
+    def __init__(
+        self,
+        running: dict[tuple[str, bool], int] | None = None,
+        who: tuple[str, bool] = ("", False),
+        most: int | None = None,
+    ) -> None:
+        self._running = defaultdict(int) if running is None else running
+        self._who, self._most = who, most
+        self._taken = self._holders = 0
+
+    def take(self, answers: int) -> None:
+        """Places for `answers` in all; ApiError 429 when there are none, 422 if there never are."""
+        most, more = self._most, answers - self._taken
+        if most is not None and answers > most:
+            raise ApiError(422, f"n must be at most {most} for this key", "n")
+        if most is not None and self._running[self._who] + more > most:
+            raise ApiError(
+                429,
+                f"this key has {self._running[self._who] - self._taken} answers under way, and may "
+                f"have no more than {most}",
+                headers={"Retry-After": "1"},
+            )
+        self._running[self._who] += more
+        self._taken = answers
 
     def hold(self) -> None:
         """Keep it until `leave`, which must follow."""
@@ -33,7 +57,8 @@ class Place:
         """Let go of it."""
         self._holders -= 1
         if self._holders == 0:
-            self._free()
+            self._running[self._who] -= self._taken
+            self._taken = 0
 
 
 class Quota:
@@ -57,28 +82,13 @@ class Quota:
         if key.only not in (None, scope):
             raise ApiError(403, f"this key is for {key.only!r} only")
         self._spend(key)
-        place = self._place(key, path.startswith(AGAIN))
+        place = Place(self._running, (key.name, path.startswith(AGAIN)), key.running)
+        place.take(1)
         place.hold()
         try:
             yield place
         finally:
             place.leave()
-
-    def _place(self, key: Key, again: bool) -> Place:
-        """One of the key's places, taken; ApiError 429 when there is none."""
-        count = key.name, again
-        if key.running is not None and self._running[count] >= key.running:
-            raise ApiError(
-                429,
-                f"this key has {key.running} requests under way, and may have no more",
-                headers={"Retry-After": "1"},
-            )
-        self._running[count] += 1
-
-        def free() -> None:
-            self._running[count] -= 1
-
-        return Place(free)
 
     def _spend(self, key: Key) -> None:
         """Take one from a bucket that fills at the key's rate."""

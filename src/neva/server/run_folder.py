@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from neva.errors import NevaError
+
 LOCK = "lock"
 UNLOCKED_SECONDS = 48 * 3600
 """A folder without a lock is another run's until nothing has been put there for so long."""
@@ -21,9 +23,15 @@ class RunFolder:
     """A new folder whose name begins with `prefix`, in `parent` or the system's temporary one."""
 
     def __init__(self, prefix: str, parent: Path | None = None) -> None:
-        if parent is not None:
-            parent.mkdir(parents=True, exist_ok=True)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            if parent is not None:
+                parent.mkdir(parents=True, exist_ok=True)
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        except OSError as error:
+            raise NevaError(
+                f"{parent or tempfile.gettempdir()} cannot be written ({error.strerror}): name a "
+                "folder that can by --data"
+            ) from None
         self._lock = _locked(self.path / LOCK, os.O_CREAT)
         if self._lock is None:  # no locks here: then a file must not say that nobody holds it
             (self.path / LOCK).unlink(missing_ok=True)

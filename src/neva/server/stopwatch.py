@@ -26,7 +26,9 @@ class Stopwatch:
     def heard(self, chunk: Chunk) -> None:
         """Note a piece."""
         now = time.monotonic()
-        if self._first is None:
+        if self._first is None and chunk.finish == "error":
+            pass  # nothing was said: a fast failure is no fast answer
+        elif self._first is None:
             self._first = now
             self._metrics.first(now - self._asked, now - self._begun)
             self._trace.stage("prefill", self._begun, now, model=self._model)
@@ -34,17 +36,20 @@ class Stopwatch:
             self._metrics.gap(now - self._last)
         self._last = now
         if chunk.finish is not None:
-            self._end(chunk.finish, chunk.usage, now)
+            if chunk.busy is not None:
+                self._metrics.refused()
+            ours = not chunk.asker and chunk.busy is None
+            self._end(chunk.finish, chunk.usage, now, ours)
 
     def left(self, last: Chunk | None) -> None:
         """Nobody listens any more; `last` is the engine's last word if that is known already."""
         if not self._ended:
             self._end(ABORT, last.usage if last else None, time.monotonic())
 
-    def _end(self, reason: str, usage: Usage | None, now: float) -> None:
+    def _end(self, reason: str, usage: Usage | None, now: float, ours: bool = True) -> None:
         self._ended = True
         first = now if self._first is None else self._first
-        self._metrics.ended(reason, usage, now - self._asked, now - first)
+        self._metrics.ended(reason, usage, now - self._asked, now - first, ours)
         if self._first is not None:
             self._told["first_token_seconds"] = round(first - self._asked, 4)
         self._told["finish"] = reason

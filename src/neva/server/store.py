@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neva.server.database import FULL, Database, StoreError, StoreFullError, open_database
+from neva.server.database import (
+    FULL,
+    Database,
+    StoreError,
+    StoreFullError,
+    open_database,
+    patiently,
+)
 from neva.server.errors import ApiError
 from neva.server.limits import check_messages
 from neva.server.settings import Limits
@@ -101,16 +108,20 @@ class Store:
         self._clock = clock
         self._database = open_database(where) if where is None or isinstance(where, Path) else where
         try:
-            self._database.do(TABLE)
-            self._renew()
-            for statement in INDEXES:
-                self._database.do(statement)
+            patiently(self._prepare)
         except StoreError:
             raise StoreError(
-                f"cannot use the store of responses, {self._database.place}: it is damaged, full "
-                "or no database; move it away or mend it"
+                f"cannot use the store of responses, {self._database.place}: it is damaged, full, "
+                "read-only or no database; move it away or mend it"
             ) from None
         self._do = self._database.do
+
+    def _prepare(self) -> None:
+        """Make the table, or renew an older release's. May be done any number of times."""
+        self._database.do(TABLE)
+        self._renew()
+        for statement in INDEXES:
+            self._database.do(statement)
 
     def _renew(self) -> None:
         """Give the table of an older release its new columns."""
