@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const LARGEST = 3 * 1024 * 1024; // bytes of a picture sent as it is; a larger one is scaled down
 const SIDE = 1600; // pixels of the longer side after scaling
+const SENT = ["image/png", "image/jpeg", "image/webp", "image/gif"]; // what the server reads
 const SAMPLE = 320; // pixels of a side of the page's own drawings
 const NUMBERS = ["temperature", "top_p", "max_tokens", "seed"];
 
@@ -31,17 +32,19 @@ function drawn(picture, width, height, type) {
   return canvas.toDataURL(type, 0.92);
 }
 
-async function scaled(file) {
+// Whatever the browser can read becomes something that the server can; what neither can throws.
+async function readable(file) {
   const picture = await createImageBitmap(file);
+  if (SENT.includes(file.type) && file.size <= LARGEST) return asDataUri(file);
   const factor = Math.min(1, SIDE / Math.max(picture.width, picture.height));
   return drawn(picture, picture.width * factor, picture.height * factor, "image/jpeg");
 }
 
 async function add(files) {
+  forgive();
   for (const file of files) {
-    if (!file.type.startsWith("image/")) continue;
     try {
-      shelf.push(file.size > LARGEST ? await scaled(file) : await asDataUri(file));
+      shelf.push(await readable(file));
     } catch {
       complain(`${file.name || "This file"} is not a picture that your browser can read.`);
     }
@@ -103,6 +106,12 @@ function complain(message) {
   $("talk").append(item);
   $("welcome").hidden = true;
   follow(true);
+}
+
+// What was complained of is over when something else is tried.
+function forgive() {
+  for (const trouble of document.querySelectorAll(".trouble")) trouble.closest("li").remove();
+  $("welcome").hidden = turns.length > 0;
 }
 
 function follow(always = false) {
@@ -253,6 +262,7 @@ function giveBack() {
 function ask() {
   const text = $("question").value.trim();
   if (!text && !shelf.length) return;
+  forgive();
   const turn = { role: "user", text: text || "Describe the picture.", pictures: shelf };
   turns.push(turn);
   show(turn);
