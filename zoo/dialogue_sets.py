@@ -2,7 +2,8 @@
 
 Flags: which country, its capital, on which continent (each question leans on the answer before).
 Scenes: what LLaVA-Instruct calls reasoning (how many can be eaten or can fly, the odd one out).
-Descriptions: of the judge's own composed scenes, by how many of their objects they name. Drawings
+Descriptions: of the judge's own composed scenes, by how many of their objects they name, and the
+same of what is said when people ask what there is. Drawings
 are OpenMoji's report half; the set is a function of SEED and of OpenMoji's table.
 """
 
@@ -139,10 +140,13 @@ def scenes(package: Path, place: Path) -> Iterator[Dialogue]:
 
 
 def described(package: Path) -> Iterator[Dialogue]:
-    """The judge's composed scenes, each to be described."""
+    """The judge's composed scenes, each to be described, and each asked what there is."""
     layouts = [layout for layout, _ in compose(read_table("dialogues", package)[1])]
     place = draw(package, layouts)
     for number, layout in enumerate(layouts):
         things = {one.actor.hexcode: one.actor.names for one in layout.placed}
-        step = Step("describe", "Describe this picture.", tuple(things.values()))
-        yield Dialogue(f"describe-{number:03}", place / f"{number:03}.png", (step,))
+        picture, golds = place / f"{number:03}.png", tuple(things.values())
+        told = Step("describe", "Describe this picture.", golds)
+        yield Dialogue(f"describe-{number:03}", picture, (told,))
+        seen = Step("what do you see", "What do you see?", golds)
+        yield Dialogue(f"seen-{number:03}", picture, (seen,))

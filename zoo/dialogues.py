@@ -6,8 +6,8 @@ Every question is asked in a conversation that holds the model's own earlier ans
 the picture of another of the same set stands beside it ("shuffled"). The result has the form of
 `neva eval --json`. What counts: for a country, a capital and a continent that it is in the answer;
 for a number the first in the answer; for the odd one out its whole name, or a keyword alone, after
-"the odd one out is" where the answer gives reasons first; for a
-description the share of the scene's different things of which a name or keyword is in it.
+"the odd one out is" where the answer gives reasons first; for a description, and for an answer to
+"What do you see?", the share of the scene's different things of which a name or keyword is in it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from zoo.dialogue_sets import Dialogue, Step, described, flags, scenes
 from zoo.reasoning import ODD_IS
 
 COUNTS = frozenset(("how many of a kind", "how many fly"))
+DESCRIBING = frozenset(("describe", "what do you see"))
 MOST_TOKENS = 64
 IN_FLIGHT = 16
 
@@ -122,7 +123,7 @@ def referred(dialogues: Sequence[Dialogue], judged: Sequence[Judged]) -> dict[st
 
 
 def by_set(dialogues: Iterable[Dialogue]) -> dict[str, list[Dialogue]]:
-    """Conversations by the set they are of: flag, reason, describe."""
+    """Conversations by the set they are of: flag, reason, describe, seen."""
     sets: dict[str, list[Dialogue]] = defaultdict(list)
     for one in dialogues:
         sets[one.id.partition("-")[0]].append(one)
@@ -134,7 +135,7 @@ def guess(dialogues: Iterable[Dialogue]) -> dict[str, float]:
     golds: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for one in dialogues:
         for step in one.steps:
-            if step.kind != "describe":
+            if step.kind not in DESCRIBING:
                 golds[step.kind].append(tuple({bare(name) for name in step.golds[0]}))
     best = {
         kind: max(Counter(name for one in names for name in one).values()) / len(names)

@@ -162,12 +162,24 @@ ROUNDS = (
         projector_rate=1e-12,
         hold="lora_A,gate_proj,up_proj,down_proj",
     ),
+    Round(
+        "shown",
+        "vqa=50 names=900 strange=800 everyday=260 families=16 icon_names=6 emoji=20 icons=3 "
+        "monos=5 flags=120 shapes=80 glyphs=300 coins=10 unsure=420 capitals=10 sums=5 chatter=1 "
+        "places=120 sides=60 crowds=300 reasoning=120 mixed=320 totals=110 riddles=16 sizes=420 "
+        "shown=760 seed=4646",
+        talk=(60, 140),
+        steps=330,
+        rate=3e-4,
+        projector_rate=1e-12,
+        hold="lora_A,gate_proj,up_proj,down_proj",
+    ),
 )
 """*wide* is version 14's, *even* to *totals* made version 15 of it, *sizes* and *larger* version
 16 (zoo/LOG.md), each for what the one before left wrong, *octaves* and *level* version 17, whose
-tokens tell sizes (`zoo.sizing`), *seldom* version 18. After *wide* no projector moves and A is
-held, so that B is all that changes, at last of attention alone. A fresh adapter needs far more of
-the first."""
+tokens tell sizes (`zoo.sizing`), *seldom* version 18, *shown* version 19. After *wide* no projector
+moves and A is held, so that B is all that changes, at last of attention alone. A fresh adapter
+needs far more of the first."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,22 @@ COLOUR_OF = (
     "What colour is the {}?",
     "Which color does the {} have?",
 )
-EARLY = {"color": 0, "there": 1, "odd": 2, "count": 2, "list": 4}
+SEE = (
+    "What do you see?",
+    "What is in this picture?",
+    "What is in this image?",
+    "What is in the picture?",
+    "What's in the image?",
+    "What can you see?",
+    "What does this picture show?",
+    "What does the image show?",
+    "What is shown here?",
+    "What is depicted in this image?",
+    "What am I looking at?",
+    "Tell me what is in the picture.",
+)
+"""What `zoo.phrasing.NAME` asks of one thing as well; of several all are named."""
+EARLY = {"seen": 0, "color": 0, "there": 1, "odd": 2, "count": 2, "list": 4}
 """First word of a form -> when it is asked; 3 for all others. Of equals the one that came first."""
 Rng = np.random.Generator
 
@@ -150,6 +165,12 @@ def in_order(view: View) -> Asked | None:
         return None
     names = ", ".join(o.phrase for o in across)
     return Asked("list", "What objects are in the picture, from left to right?", names, "list")
+
+
+def all_seen(view: View) -> Asked | None:
+    """What there is: all of it, by the questions that name one thing alone."""
+    names = listed([article(o.phrase) for o in view.scene.by_x()])
+    return Asked("seen", pick(SEE, view.rng), names, "list")
 
 
 def describe_turn(scene: Scene, rng: Rng) -> Turn:

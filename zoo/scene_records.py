@@ -25,6 +25,7 @@ from zoo.scene_questions import (
     TOTALS,
     Form,
     View,
+    all_seen,
     ask_some,
     colour_of,
     count_all,
@@ -58,6 +59,9 @@ class ScenePlan:
     totals: int = 0
     """Asked at once and only how many things there are: elsewhere that comes after other questions,
     and as a first one it was answered as "how many animals" is."""
+    shown: int = 0
+    """Asked at once what there is, by the questions that name a thing which is alone: in other
+    records they never stood beside several, and of two things one was named (version 18)."""
     sizes: int = 0
     """Of two to four things of which one is far larger or smaller than the others."""
     riddles: int = 900
@@ -142,6 +146,12 @@ class SceneWriter:
         count = int(self.balance.rarest("count all", TOTALS, self.rng))
         return self._asked("total", self.casting.different(count, self.rng), [count_all], 1)
 
+    def shown(self) -> Example:
+        """Two to four different things, all named at once; then nothing, or one other question."""
+        count = int(self.rng.choice([2, 3, 4], p=[0.5, 0.35, 0.15]))
+        more = [*self._sides()[:1], colour_of] if self.rng.random() < 0.4 else []
+        return self._asked("shown", self.casting.different(count, self.rng), [all_seen, *more], 2)
+
     def sized(self) -> Example:
         """Two to four things of unequal size, asked in one of three ways: how large each is; which
         is larger; and what else there is, since a small thing beside a large one is easily missed.
@@ -188,5 +198,6 @@ def scene_examples(casting: Casting, plan: ScenePlan, rng: Rng) -> list[Example]
         (writer.total, plan.totals),
         (writer.riddle, plan.riddles),
         (writer.sized, plan.sizes),
+        (writer.shown, plan.shown),
     )
     return [make() for make, count in kinds for _ in range(count)]

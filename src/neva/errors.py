@@ -6,9 +6,16 @@ is a fault of ours.
 
 
 class NevaError(Exception):
-    """Something the user can mend. The message names the thing, what is wrong, and the remedy."""
+    """Something the user can mend. The message names the thing, what is wrong, and the remedy.
+
+    `param`: the field of a request that is to blame, where it is one.
+    """
 
     status = 400
+
+    def __init__(self, message: str = "", param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class CheckpointError(NevaError):

@@ -32,8 +32,10 @@ def said(engine: Engine, **how: object) -> str:
 def test_a_penalty_makes_words_rare(engine: Engine) -> None:
     """A reward brings the tiny model to say one letter only; a penalty takes it away from it."""
     if not engine.info.penalties:
-        with pytest.raises(NevaError, match="has no presence_penalty and no frequency_penalty"):
+        words = "has no presence_penalty and no frequency_penalty"
+        with pytest.raises(NevaError, match=words) as refusal:
             said(engine, **GREEDY, frequency_penalty=0.5)
+        assert refusal.value.param == "frequency_penalty"  # the server says so
         return
     plain = said(engine, **GREEDY)
     fond = said(engine, **GREEDY, frequency_penalty=-1.0)

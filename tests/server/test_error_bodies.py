@@ -11,6 +11,7 @@ from hostile import refused
 from server_house import CHAT, NVIDIA, House, data_uri, png
 
 from neva.engine.protocol import Request, Stream
+from neva.errors import NevaError
 from neva.server.auth import Keys
 from neva.server.settings import Limits, Settings
 
@@ -31,6 +32,27 @@ def check(response: Any, status: int, param: str | None = None) -> str:
     if param is not None:
         assert body["error"]["param"] == param
     return str(body["error"]["message"])
+
+
+def test_an_error_is_of_the_form_that_fits_best(house: House) -> None:
+    def told(**fields: Any) -> str:
+        return check(house.client.post(CHAT, json={"messages": HI, **fields}), 422)
+
+    assert told(stop=[""]).startswith("stop.0: String should have at least 1 character")
+    assert told(stop="").startswith("stop: String should have at least 1 character")
+    part = [{"type": "image_url", "image_url": {"url": 5}}]
+    assert "url" in told(messages=[{"role": "user", "content": part}])
+
+
+def test_an_engine_names_the_field_that_it_has_not(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(requests: object) -> None:
+        raise NevaError("it has no such thing", param="presence_penalty")
+
+    monkeypatch.setattr(house.engine, "generate", refusing)
+    answer = house.client.post(CHAT, json={"messages": HI, "presence_penalty": 1})
+    check(answer, 400, "presence_penalty")
 
 
 @pytest.mark.parametrize("path", [NVIDIA, CHAT])

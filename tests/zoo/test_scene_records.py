@@ -230,6 +230,16 @@ def test_a_total_is_asked_at_once_and_each_number_as_often(casting: Casting) -> 
     assert told == dict.fromkeys("12345", 5)
 
 
+def test_what_is_shown_is_all_named_at_once(casting: Casting) -> None:
+    writer = SceneWriter(casting, np.random.default_rng(3))
+    for _ in range(40):
+        record = writer.shown()
+        assert record.kind == "shown" and 1 <= len(record.turns) <= 2
+        question, answer = record.turns[0]
+        assert question in ask.SEE and " and " in answer
+        assert 2 <= len(answer.replace(" and ", ", ").split(", ")) <= 4
+
+
 def test_records_are_short_and_a_function_of_the_seed(casting: Casting) -> None:
     first, second = (scene_examples(casting, PLAN, np.random.default_rng(5)) for _ in range(2))
     assert [e.turns for e in first] == [e.turns for e in second]

@@ -147,17 +147,20 @@ def check_able(sampling: Sampling, info: EngineInfo) -> None:
     if (sampling.presence_penalty or sampling.frequency_penalty) and not info.penalties:
         raise NevaError(
             f"the {info.engine} engine has no presence_penalty and no frequency_penalty: leave "
-            "them out, or use --engine torch"
+            "them out, or use --engine torch",
+            param="presence_penalty" if sampling.presence_penalty else "frequency_penalty",
         )
     if sampling.logprobs and info.top_logprobs is None:
         raise NevaError(
-            f"the {info.engine} engine gives no log probabilities of this model's tokens"
+            f"the {info.engine} engine gives no log probabilities of this model's tokens",
+            param="logprobs",
         )
     if sampling.logprobs and sampling.top_logprobs > (info.top_logprobs or 0):
         most = f"at most {info.top_logprobs}" if info.top_logprobs else "none, only the token's own"
         raise NevaError(
             f"top_logprobs is {sampling.top_logprobs}, and the {info.engine} engine gives {most}; "
-            "--engine torch gives 20"
+            "--engine torch gives 20",
+            param="top_logprobs",
         )
 
 

@@ -7,7 +7,7 @@ host, the decoder or a traceback is ever in it.
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -85,9 +85,16 @@ def respond(
     return JSONResponse(content, status, headers=headers)
 
 
+def nearest(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first finding or, where its field may have several forms, that of the form which fits
+    best: it goes deepest. `{"stop": [""]}` is a list with an empty text, not "no text"."""
+    field = found[0].get("loc", ())[:2]
+    return max((one for one in found if one["loc"][:2] == field), key=lambda one: len(one["loc"]))
+
+
 def explained(error: RequestValidationError) -> tuple[int, str, str | None]:
     """(status, sentence, parameter) of pydantic's first finding; never repeats the input."""
-    first = error.errors()[0]
+    first = nearest(error.errors())
     place = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")]
     if first.get("type") == "json_invalid":
         return 400, "the request body is not valid JSON", None
@@ -116,7 +123,7 @@ def add_error_handlers(app: FastAPI) -> None:
         wait = (
             {"Retry-After": str(math.ceil(error.wait))} if isinstance(error, EngineError) else None
         )
-        return respond(request, error.status, str(error), headers=wait)
+        return respond(request, error.status, str(error), error.param, wait)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
