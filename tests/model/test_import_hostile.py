@@ -159,7 +159,7 @@ def test_yaml_that_multiplies_itself_is_refused(tmp_path: Path) -> None:
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     (tmp_path / "c.yaml").write_text("\n".join([*lines, "bias: *a8"]))
     with pytest.raises(CheckpointError, match="line 2 refers to another part"):
-        read_yaml(tmp_path / "c.yaml")
+        read_yaml(tmp_path / "c.yaml", tmp_path / "a.nemo")
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,9 @@ def test_yaml_that_multiplies_itself_is_refused(tmp_path: Path) -> None:
 def test_odd_yaml_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(CheckpointError, match=sentence) as error:
-        read_yaml(tmp_path / "c.yaml")
-    assert len(str(error.value)) < 300
+        read_yaml(tmp_path / "c.yaml", tmp_path / "a.nemo")
+    assert str(error.value).startswith(f"{tmp_path / 'a.nemo'}: ")
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
 
 
 def test_a_long_value_is_said_in_short(made: Whole, tmp_path: Path) -> None:

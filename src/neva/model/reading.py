@@ -23,7 +23,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         remedy = "copy it again from where the rest is from."
         if file.name == CONFIG:
-            remedy = "a checkpoint is a Hugging Face LLaVA directory, made by `neva compose`."
+            remedy = "a checkpoint is a Hugging Face LLaVA directory, as `neva compose` makes one."
         raise CheckpointError(f"{file.parent}: {file.name} is missing; {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not JSON ({error}); copy it again.") from error

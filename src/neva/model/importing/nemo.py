@@ -43,7 +43,7 @@ def _read(unpacked: Unpacked, vision: str | None, language: str) -> Found:
     assert unpacked.config is not None  # `shards` has looked
     config = language_config(language)
     text = config.to_dict()
-    said = read_yaml(unpacked.config)
+    said = read_yaml(unpacked.config, source)
     facts = nemo_facts(source, said, text)
     if facts.ranks != len(shards):
         raise CheckpointError(

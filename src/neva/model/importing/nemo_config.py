@@ -61,14 +61,14 @@ class NemoFacts:
     template: str | None
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML object by the safe loader; CheckpointError for anything else."""
+def read_yaml(file: Path, source: Path) -> dict[str, Any]:
+    """A YAML object by the safe loader; CheckpointError, of the archive `source`, for other."""
     import yaml  # type: ignore[import-untyped]
 
     if file.stat().st_size > _MOST_BYTES:
         raise CheckpointError(
-            f"{file.name}: longer than {_MOST_BYTES} bytes, which no model's settings are; copy "
-            "the archive again."
+            f"{source}: {file.name} is longer than {_MOST_BYTES} bytes, which no model's settings "
+            "are; copy the archive again."
         )
     try:
         text = file.read_text(encoding="utf-8")
@@ -77,10 +77,11 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except Exception as error:  # of odd tags yaml raises whatever it likes
         first = str(error).split("\n")[0]
         raise CheckpointError(
-            f"{file.name}: not YAML as NeMo writes it ({first}); copy the archive again."
+            f"{source}: {file.name} is not YAML as NeMo writes it ({first}); copy the archive "
+            "again."
         ) from error
     if not isinstance(record, dict):
-        raise CheckpointError(f"{file.name}: no settings in it; copy the archive again.")
+        raise CheckpointError(f"{source}: {file.name} has no settings; copy the archive again.")
     return record
 
 

@@ -61,10 +61,10 @@ def write_found(found: Found, out: Path, template: str | None) -> Imported:
     _buildable(found, config)
     words = Words(found.voice.tokenizer, found.voice.special, found.voice.eos_ids)
     colours = (found.tower.mean, found.tower.std)
-    parents = tuple(_sha256(files) for files in found.origins if files)
     with written_aside(out) as folder:
         write_files(folder, config, words, colours, name, found.aspect)
-        write_tensors(folder, Arrays(tensors, list(expected), dtype))
+        write_tensors(folder, Arrays(tensors, list(expected), dtype))  # asks for room first of all
+        parents = tuple(_sha256(files) for files in found.origins if files)
         Provenance(
             "foreign", name, found.aspect, found.projector, found.made, parents=parents
         ).write(folder)
