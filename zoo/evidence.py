@@ -30,7 +30,7 @@ from neva.model.checkpoint import Checkpoint
 from neva.nano import default_checkpoint
 from zoo import confusions, synonyms
 from zoo.evidence_tables import PAGES, blocks, fill, page, speed_note
-from zoo.judged import FILES, data_of
+from zoo.judged import FILES, check_there, data_of
 from zoo.trials import BASELINES, OTHERS, TASKS, Plan, call, read_asked, trials
 
 TILES = 24
@@ -153,6 +153,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--model is not the packed model: give --out another folder")
     plan = make_plan(options)
     print(f"model {plan.model.name}, weights {plan.sha256}", flush=True)
+    if not options.tables:
+        check_there(options.only or TASKS, plan.packages)
     with alone(plan.work, plan.out):
         measure(plan, options)
         write_tables(plan)

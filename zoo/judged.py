@@ -6,7 +6,7 @@ files, read as the judge reads them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from neva.errors import DataError
 from neva.evaluate import TASKS, Item, Judged, read
 from neva.evaluate.files import read_json
 
+STAMPS = "tuxpaint-stamps-default"
 FILES: Mapping[str, str] = {
     "easy-vqa": "",
     "openmoji": "openmoji-17.0.0/package",
     "scenes": "openmoji-17.0.0/package",
     "sizes": "openmoji-17.0.0/package",
-    "stamps": "tuxpaint-stamps-default/usr/share/tuxpaint/stamps",
+    "stamps": f"{STAMPS}/usr/share/tuxpaint/stamps",
 }
 """Task -> its files below the folder of unpacked packages; easy-vqa's are those installed."""
 
@@ -47,6 +48,20 @@ class Result:
 def data_of(task: str, packages: Path) -> Path | None:
     """The folder to give as --data; None for a task that needs none."""
     return packages / FILES[task] if FILES[task] else None
+
+
+def check_there(tasks: Iterable[str], packages: Path) -> None:
+    """DataError, before hours of work, for a judge whose files are not there, and how to get them.
+
+    The stamps are GPL artwork that nothing here is made of: `zoo.sources` does not fetch them.
+    """
+    place = packages / STAMPS
+    apt = f"apt-get download {STAMPS} && dpkg-deb --extract {STAMPS}_*.deb {place}"
+    for task in tasks:
+        data = data_of(task, packages) if task in FILES else None
+        if data is not None and not data.is_dir():
+            remedy = apt if task == "stamps" else "python -m zoo.sources"
+            raise DataError(f"{data} is not there, and {task} needs it; run: {remedy}")
 
 
 def read_result(path: Path, packages: Path) -> Result:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from zoo.evidence import results
 from zoo.evidence_tables import PAGES, blocks, fill, page, speed_note
+from zoo.judged import check_there
 from zoo.trials import TASKS, Plan, Trial, begun_with, trials
 
 from neva.errors import DataError
@@ -88,6 +89,15 @@ def test_answers_of_other_weights_are_thrown_away(plan: Plan, called: list[list[
     assert mine.exists() and not stale.exists() and other.exists()
     assert not begun_with(other, SHA, None)
     assert len(called) == 1
+
+
+def test_a_judge_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"openmoji-17.0.0/package is not there.*zoo.sources"):
+        check_there(["easy-vqa", "scenes"], tmp_path)
+    (tmp_path / "openmoji-17.0.0" / "package").mkdir(parents=True)
+    check_there(["easy-vqa", "scenes", "openmoji", "speed"], tmp_path)
+    with pytest.raises(DataError, match="apt-get download tuxpaint-stamps-default"):
+        check_there(["openmoji", "stamps"], tmp_path)
 
 
 def test_limits_reach_the_commands(plan: Plan, called: list[list[str]]) -> None:
