@@ -2,11 +2,13 @@
 
 import json
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from called import exit_code
+from rich.console import Console
 
 from neva.cli import main
 from neva.commands import bench, opening
@@ -138,3 +140,14 @@ def test_the_figures_survive_a_table_whose_reader_has_left(
     out = tmp_path / "b.json"
     assert exit_code(monkeypatch, "bench", "--scenario", "text", "--json", out) != 0
     assert json.loads(out.read_text())["results"]
+
+
+def test_seconds_do_not_break_a_line() -> None:
+    long = {"p50": 14042.4, "p95": 14043.6, "p99": 14044.0}
+    times = {"ttft_ms": long, "itl_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0}, "total_ms": long}
+    told = FIGURES | times | {"scenario": "second-turn", "tokens_per_s": 1234.5}
+    page = Console(width=bench.WIDTH, record=True, file=StringIO())
+    page.print(bench.table([told], "m"))
+    line = next(line for line in page.export_text().splitlines() if "second-turn" in line)
+    assert line.count("14042 / 14044 / 14044") == 2
+    assert "1.0 / 2.0 / 3.0" in line

@@ -213,6 +213,29 @@ def test_baselines_stand_beside_their_score() -> None:
         gather([score, score])
 
 
+@pytest.mark.parametrize("what", ["suffix", "system", "data"])
+def test_a_baseline_that_was_asked_otherwise_is_refused(what: str) -> None:
+    score = RESULT | {"asked": {"baseline": "none", what: "this"}}
+    blind = RESULT | {"asked": {"baseline": "text", what: "that"}}
+    with pytest.raises(DataError, match=f"'text' of easy-vqa has {what} 'that', its score 'this'"):
+        gather([score, blind])
+    assert gather([score, RESULT | {"asked": {"baseline": "text"}}]), "older results lack it"
+
+
+def test_a_figure_tells_what_it_leaves_out(checkpoint: Path) -> None:
+    opened = Checkpoint.open(checkpoint)
+    asked = {"suffix": "", "engine": "remote", "precision": "unknown", "url": "http://one"}
+    told = RESULT | {"asked": asked | {"system": "Be brief."}, "errors": 7}
+    text = card(opened, [told], Notes("x"))
+    assert "System text: `'Be brief.'`." in text
+    assert "7 questions could not be asked, and earned nothing." in text
+    assert "a server that does not tell whether it serves these weights" in text
+    assert "http://one" not in text, "an address is nobody's business"
+    known = RESULT | {"asked": asked | {"weights": opened.fingerprint}, "errors": 0}
+    for silent in ("System text", "could not be asked", "does not tell whether"):
+        assert silent not in card(opened, [known], Notes("x"))
+
+
 def test_a_result_of_another_model_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     checkpoint: Path, tmp_path: Path,

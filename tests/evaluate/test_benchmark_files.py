@@ -71,7 +71,7 @@ def test_words_of_another_split_are_no_words(tmp_path: Path) -> None:
     refuses("textvqa-ocr", tmp_path, f"{path.name}, record 1", "ocr_tokens")
     put(path, {"data": [{"image_id": "ab", "ocr_tokens": []}]})
     (item,) = TASKS["textvqa-ocr"].load(tmp_path)
-    assert item.question == "what?\nReference OCR token: ", "a picture may be without words"
+    assert item.question == "What?\nReference OCR token: ", "a picture may be without words"
 
 
 @pytest.mark.parametrize(

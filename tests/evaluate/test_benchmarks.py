@@ -69,8 +69,8 @@ def test_text_vqa_with_and_without_ocr(tmp_path: Path) -> None:
     put(tmp_path / "TextVQA_Rosetta_OCR_v0.2_val.json", {"data": [words]})
     picture(tmp_path / "train_images" / "ab.jpg")
     plain, ocr = TASKS["textvqa"], TASKS["textvqa-ocr"]
-    assert load(plain, tmp_path)[0].question == "what brand?"
-    assert load(ocr, tmp_path)[0].question == "what brand?\nReference OCR token: ACME, 42"
+    assert load(plain, tmp_path)[0].question == "What brand?"
+    assert load(ocr, tmp_path)[0].question == "What brand?\nReference OCR token: ACME, 42"
     assert judge(plain, load(plain, tmp_path), ["Acme,"]) == {"accuracy": 100.0}
 
 

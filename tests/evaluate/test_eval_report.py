@@ -1,13 +1,14 @@
 """What a finished run says: JSON for programs, a page for people."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from neva.evaluate import Item, Judged, Report
-from neva.evaluate.page import page
+from neva.evaluate.page import STYLE, page
 from neva.evaluate.report import columns, commonest_misses, confusion, rows, wilson, write_json
 
 
@@ -56,6 +57,34 @@ def test_confusion(report: Report) -> None:
     assert confusion(report.judged) == (["no", "yes"], [[2, 0, 1], [1, 1, 0]])
     assert confusion(report.judged, most=1) is None
     assert commonest_misses(report.judged) == [("no", "<b>no way</b>", 1), ("yes", "no", 1)]
+
+
+def test_a_right_answer_in_other_words_is_no_confusion() -> None:
+    brands = ("NOKIA", "NOKIA", "nokia phone")
+    said = [(brands, "nokia", 1.0), (brands, "nokia phone", 0.3), (("Yes",), "yes", 1.0)]
+    judged = [
+        Judged(Item(str(n), "?", None, golds), read, read, credit)
+        for n, (golds, read, credit) in enumerate(said)
+    ]
+    assert confusion(judged) == (["NOKIA", "Yes"], [[1, 0, 1], [0, 1, 0]])
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rgb, as WCAG has it."""
+    parts = [int(digit * 2, 16) / 255 for digit in colour]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("name", ["miss", "hit"])
+def test_answers_can_be_read_in_light_and_dark(name: str) -> None:
+    found = re.search(rf"\.{name} {{ color: light-dark\(#(\w+), #(\w+)\)", STYLE)
+    assert found is not None
+    light, dark = map(luminance, found.groups())
+    assert (1 + 0.05) / (light + 0.05) > 4.5, "on white"
+    assert (dark + 0.05) / (luminance("111") + 0.05) > 4.5, "on the browsers' dark canvas"
 
 
 def test_page_stands_alone_and_escapes(report: Report) -> None:

@@ -102,5 +102,6 @@ def table(results: list[dict[str, Any]], title: str) -> Table:
 
 
 def spread(times: dict[str, float]) -> str:
-    """Three percentiles, or nothing of nothing."""
-    return " / ".join(f"{times[key]:.1f}" for key in ("p50", "p95", "p99")) if times else ""
+    """Three percentiles, or nothing of nothing; of seconds no tenths, so that a line holds them."""
+    shown = [times[key] for key in ("p50", "p95", "p99")] if times else []
+    return " / ".join(f"{one:.1f}" if one < 1000 else f"{one:.0f}" for one in shown)

@@ -6,6 +6,8 @@ from typing import Any
 from neva.errors import DataError
 
 Result = Mapping[str, Any]
+ALIKE = ("suffix", "system", "data")
+"""What a score and its baselines must have in common: the words, and the set."""
 
 
 def gather(results: Sequence[Result], ours: Mapping[str, str] | None = None) -> list[Result]:
@@ -14,7 +16,7 @@ def gather(results: Sequence[Result], ours: Mapping[str, str] | None = None) -> 
     A baseline of fewer questions than its score says how many it had, "shuffled, 600". A baseline
     alone stays as it is. `ours` are the model's "sha256" and "weights" (fingerprint), of which a
     result of a server has the second alone. DataError when a result is of others, which would make
-    the card untrue, or when two results are of one task and baseline.
+    the card untrue, when two results are of one task and baseline, or were not asked alike.
     """
     seen: set[tuple[str, str]] = set()
     for one in results:
@@ -42,10 +44,21 @@ def joined(score: Result, results: Sequence[Result]) -> Result:
     beside = dict(score.get("beside", {}))
     for one in results:
         if one["task"] == score["task"] and baseline_of(one) != "none":
+            check_alike(score["asked"], one["asked"], f"{baseline_of(one)!r} of {one['task']}")
             whole = one["questions"] == score["questions"]
             name = baseline_of(one) if whole else f"{baseline_of(one)}, {one['questions']:,}"
             beside[name] = one["metrics"]
     return {**score, "beside": beside}
+
+
+def check_alike(score: Result, other: Result, name: str) -> None:
+    """DataError when both tell that they were asked otherwise: no difference would mean a thing."""
+    for what in ALIKE:
+        if what in score and what in other and score[what] != other[what]:
+            raise DataError(
+                f"the baseline {name} has {what} {other[what]!r}, its score {score[what]!r}; "
+                "run `neva eval` on both alike."
+            )
 
 
 def baseline_of(result: Result) -> str:

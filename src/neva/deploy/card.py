@@ -212,10 +212,22 @@ def one_result(result: Mapping[str, Any]) -> str:
     how = (
         f"{result['questions']} of {result['of']} questions, greedy, suffix "
         f"`{asked['suffix']!r}`, {asked['engine']} {asked['precision']}; 95% interval of the mean "
-        f"credit {low:.1f} to {high:.1f}."
+        f"credit {low:.1f} to {high:.1f}.{remarks(result)}"
     )
     header = ("figure", "score", *columns)
     return f"### {result['task']}\n\n{how}\n\n{table(header, lines)}"
+
+
+def remarks(result: Mapping[str, Any]) -> str:
+    """What else a reader must know before believing a figure; "" for most."""
+    asked, told = result["asked"], ""
+    if asked.get("system") is not None:
+        told += f" System text: `{asked['system']!r}`."
+    if result.get("errors"):
+        told += f" {result['errors']} questions could not be asked, and earned nothing."
+    if "url" in asked and not asked.get("weights"):
+        told += " Measured at a server that does not tell whether it serves these weights."
+    return told
 
 
 def counted(name: str, metrics: Mapping[str, float]) -> str:

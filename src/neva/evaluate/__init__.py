@@ -19,6 +19,7 @@ from neva.evaluate.report import Report
 from neva.evaluate.runner import Asking, Watch, run, unwatched
 from neva.evaluate.scenes import Scenes
 from neva.evaluate.scienceqa import ScienceQA
+from neva.evaluate.seed_bench import SeedBench
 from neva.evaluate.sizes import Sizes
 from neva.evaluate.stamps import Stamps
 from neva.evaluate.task import Item, Judged, Task, choose, digest, verify
@@ -40,6 +41,7 @@ TASKS: Mapping[str, Task] = {
         GQA(),
         POPE(),
         ScienceQA(),
+        SeedBench(),
         MME(),
     )
 }

@@ -18,9 +18,9 @@ def folder(task: str, data: Path | None, expects: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The file's text (UTF-8)."""
+    """The file's text (UTF-8, a byte order mark left out)."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; download it there or correct --data.") from None
     except UnicodeDecodeError:
@@ -66,6 +66,17 @@ def number(record: Any, name: str, where: str) -> int:
         return int(found)
     except (TypeError, ValueError):
         raise DataError(f"{where}: {name!r} is {found!r}, which is no number.") from None
+
+
+def yes_or_no(label: Any, path: Path, line: int) -> str:
+    """A true answer, in lower case: any other word could never be met, and nobody would notice."""
+    said = str(label).strip().lower()
+    if said not in ("yes", "no"):
+        raise DataError(
+            f"{path}, line {line}: the answer is {label!r}, neither yes nor no; "
+            "download the file again."
+        )
+    return said
 
 
 def field(record: Any, name: str, where: str) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neva.errors import DataError
-from neva.evaluate.files import folder, read_text
+from neva.evaluate.files import folder, read_text, yes_or_no
 from neva.evaluate.task import SHORT_ANSWER, Item, Judged, percent
 
 PERCEPTION = (
@@ -56,7 +56,7 @@ class MME:
         """Two items for every text file."""
         apart = root / "questions_answers_YN"
         texts, pictures = (apart, root / "images") if apart.is_dir() else (root, root)
-        found = sorted(texts.glob("*.txt"))
+        found = sorted(texts.glob("[!.]*.txt"))  # no ._NAME.txt, which macOS packs beside each
         if not found:
             raise DataError(f"{texts} holds no question (*.txt); put the category's files there.")
         return [
@@ -75,7 +75,7 @@ class MME:
                 id=f"{category}/{text.stem}/{number}",
                 question=question.replace(REQUEST, "").strip(),
                 image=picture,
-                golds=(answer.strip().lower(),),
+                golds=(yes_or_no(answer, text, number),),
                 kind=category,
                 facts={"pair": f"{category}/{text.stem}"},
             )

@@ -28,7 +28,8 @@ td:first-child, th:first-child { text-align: left }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figcaption { font-size: .85rem; overflow-wrap: anywhere }
 img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #fff; border-radius: .4rem }
-.miss { color: #c22 } .hit { color: #283 } small { opacity: .7 }
+.miss { color: light-dark(#b11, #f77) } .hit { color: light-dark(#162, #5c7) }
+small { opacity: .7 }
 """
 
 

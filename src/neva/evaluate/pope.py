@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neva.evaluate.files import field, folder, read_lines
+from neva.evaluate.files import field, folder, read_lines, yes_or_no
 from neva.evaluate.task import SHORT_ANSWER, Item, Judged
 
 SPLITS = ("random", "popular", "adversarial")
@@ -38,7 +38,7 @@ class POPE:
                 id=f"{split}-{field(row, 'question_id', f'{path}, line {line}')}",
                 question=str(field(row, "text", f"{path}, line {line}")),
                 image=root / "val2014" / str(field(row, "image", f"{path}, line {line}")),
-                golds=(str(field(row, "label", f"{path}, line {line}")),),
+                golds=(yes_or_no(field(row, "label", f"{path}, line {line}"), path, line),),
                 kind=split,
             )
             for line, row in read_lines(path)

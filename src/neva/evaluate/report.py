@@ -120,9 +120,12 @@ def confusion(judged: Sequence[Judged], most: int = 16) -> tuple[list[str], list
     """(labels, counts of true by said), for tasks with few true answers or with groups; else None.
 
     Where items have a "group" among their facts, an answer counts as the group of what it names.
-    The last column, "other", is for answers that are never the truth.
+    A right answer counts as the truth in whichever words. The last column, "other", is for answers
+    that are never the truth.
     """
-    pairs = grouped(judged) or [(one.item.golds[0], one.read) for one in judged]
+    pairs = grouped(judged) or [
+        (one.item.golds[0], one.item.golds[0] if one.credit == 1 else one.read) for one in judged
+    ]
     truths = sorted({true for true, _ in pairs})
     if not 1 < len(truths) <= most:
         return None

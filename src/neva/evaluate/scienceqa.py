@@ -12,7 +12,7 @@ from typing import Any
 
 from neva.errors import DataError
 from neva.evaluate.files import field, folder, read_json, rows
-from neva.evaluate.task import Item, Judged, accuracy, percent
+from neva.evaluate.task import OPTION_LETTER, Item, Judged, accuracy, percent
 
 LETTERS = "ABCDE"
 ANSWER_IS = re.compile(r"The answer is ([A-Z]).")  # LLaVA's, whose last dot is any character
@@ -25,7 +25,7 @@ class ScienceQA:
     name: str = "scienceqa"
     summary: str = "ScienceQA test; accuracy of the option's letter."
     headline: str = "accuracy"
-    suffix: str = "\nAnswer with the option's letter from the given choices directly."
+    suffix: str = OPTION_LETTER
     max_tokens: int = 32
 
     def load(self, data: Path | None) -> list[Item]:
@@ -76,11 +76,11 @@ class ScienceQA:
 
 
 def wording(question: str, hint: str | None, choices: Sequence[str]) -> str:
-    """Context, question and lettered options."""
+    """Context, question and lettered options; double spaces are single ones in LLaVA's file."""
     lines = [f"Context: {hint}"] if hint else []
     lines.append(question)
     lines += [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("  ", " ").strip()
 
 
 def read_letter(answer: str) -> str | None:

@@ -16,6 +16,8 @@ from neva.errors import DataError
 
 # LLaVA-1.5's suffix for short answers; which one was used is recorded with every score.
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
+# And for one of several options.
+OPTION_LETTER = "\nAnswer with the option's letter from the given choices directly."
 
 
 @dataclass(frozen=True)

@@ -53,16 +53,20 @@ class VQAv2:
         """Questions joined with their annotations by question_id."""
         root = folder(self.name, data, f"{QUESTIONS}, {ANNOTATIONS} and val2014/")
         path = root / ANNOTATIONS
-        given = rows(read_json(path), "annotations", str(path))
-        by_id = {field(row, "question_id", str(path)): row for row in given}
+        by_id: dict[str, Any] = {}
+        for row in rows(read_json(path), "annotations", str(path)):
+            key = str(field(row, "question_id", str(path)))
+            if key in by_id:
+                raise DataError(f"{path}: question {key} is annotated twice; download it again.")
+            by_id[key] = row
         path = root / QUESTIONS
         return [
             self.item(root, row, by_id) for row in rows(read_json(path), "questions", str(path))
         ]
 
-    def item(self, root: Path, row: dict[str, Any], annotations: dict[Any, Any]) -> Item:
+    def item(self, root: Path, row: dict[str, Any], annotations: dict[str, Any]) -> Item:
         """One question with its ten answers."""
-        key = field(row, "question_id", str(root / QUESTIONS))
+        key = str(field(row, "question_id", str(root / QUESTIONS)))
         if key not in annotations:
             raise DataError(f"{root / ANNOTATIONS}: no annotation of question {key}.")
         given = annotations[key]
@@ -72,7 +76,7 @@ class VQAv2:
         )
         answers = [str(field(one, "answer", where)) for one in rows(given, "answers", where)]
         return Item(
-            id=str(key),
+            id=key,
             question=str(field(row, "question", asked)),
             image=root / "val2014" / f"COCO_val2014_{number(row, 'image_id', asked):012d}.jpg",
             golds=golds_of(answers, where),
@@ -123,7 +127,7 @@ class TextVQA:
         where = f"{root / TEXT_VQA}, question {key}"
         return Item(
             id=str(key),
-            question=str(field(row, "question", where)) + line,
+            question=str(field(row, "question", where)).capitalize() + line,  # as LLaVA asks
             image=root / "train_images" / f"{field(row, 'image_id', where)}.jpg",
             golds=golds_of([str(answer) for answer in rows(row, "answers", where)], where),
         )
