@@ -26,6 +26,7 @@ from neva.model.tied import saying_tied
 from neva.prompts import TEMPLATES, jinja_template, stop_ids
 
 GENERATION = "generation_config.json"
+PLAIN_CLASS = "PreTrainedTokenizerFast"
 OWN_WORD = ("option", "default")
 """Sources of a template that the checkpoint's own files say nothing of."""
 
@@ -53,7 +54,7 @@ def _readable_tokenizer(record: Mapping[str, Any]) -> dict[str, Any]:
     """tokenizer_config.json as 4.57 knows it; `tokenizer.json` says all the rest."""
     mended = dict(record)
     if mended.get("tokenizer_class") == "TokenizersBackend":
-        mended["tokenizer_class"] = "PreTrainedTokenizerFast"
+        mended["tokenizer_class"] = PLAIN_CLASS
     extra = mended.get("extra_special_tokens")
     if isinstance(extra, list):  # 5 writes a list of texts, 4.57 wants names of attributes
         named = mended.pop("model_specific_special_tokens", None) or {}
@@ -78,7 +79,8 @@ def _speak(source: Checkpoint, folder: Path, name: str) -> None:
     chat = jinja_template(template, tokenizer, token)
     (folder / CHAT_TEMPLATE).write_text(chat, encoding="utf-8")
     (folder / CHAT_TEMPLATE_BEFORE).unlink(missing_ok=True)
-    record = read_json_if_there(folder / TOKENIZER_CONFIG)
+    # without a class transformers 4.57 takes Llama's
+    record = read_json_if_there(folder / TOKENIZER_CONFIG) or {"tokenizer_class": PLAIN_CLASS}
     write_json(folder / TOKENIZER_CONFIG, {**record, "chat_template": chat})
     ends = sorted({*source.eos_ids, *stop_ids(template, tokenizer)})
     generation = read_json_if_there(folder / GENERATION)

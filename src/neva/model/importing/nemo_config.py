@@ -81,7 +81,9 @@ def read_yaml(file: Path, source: Path) -> dict[str, Any]:
             "again."
         ) from error
     if not isinstance(record, dict):
-        raise CheckpointError(f"{source}: {file.name} has no settings; copy the archive again.")
+        raise CheckpointError(
+            f"{source}: {file.name} has no settings in it; copy the archive again."
+        )
     return record
 
 
