@@ -13,6 +13,7 @@ from rich.console import Console
 from neva.cli import main
 from neva.commands import bench, opening
 from neva.engine.protocol import EngineInfo
+from neva.errors import EngineError
 from neva.evaluate.speed import Work
 
 
@@ -151,3 +152,25 @@ def test_seconds_do_not_break_a_line() -> None:
     line = next(line for line in page.export_text().splitlines() if "second-turn" in line)
     assert line.count("14042 / 14044 / 14044") == 2
     assert "1.0 / 2.0 / 3.0" in line
+
+
+@pytest.mark.parametrize("end", [EngineError("the server answered 500"), KeyboardInterrupt()])
+def test_what_was_measured_survives_a_later_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    works: list[Work], tmp_path: Path, end: BaseException,
+) -> None:  # fmt: skip
+    def breaks(_: object, __: object, scenario: str, under_way: int, ___: int) -> dict[str, Any]:
+        if under_way == 2:
+            raise end
+        return FIGURES
+
+    monkeypatch.setattr(bench, "benchmark", breaks)
+    out = tmp_path / "b.json"
+    words = ("--scenario", "text", "--concurrency", "1", "--concurrency", "2", "--json", out)
+    assert exit_code(monkeypatch, "bench", *words) != 0
+    assert "1 of 2 measured" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert (len(found["results"]), found["complete"]) == (1, False)
+    monkeypatch.setattr(bench, "benchmark", lambda *_: FIGURES)
+    assert exit_code(monkeypatch, "bench", *words) == 0
+    assert json.loads(out.read_text())["complete"]

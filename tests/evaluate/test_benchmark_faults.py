@@ -112,3 +112,20 @@ def test_mme_does_not_read_what_macos_packs_beside(tmp_path: Path) -> None:
     mme(tmp_path, "Is it?\tYes\nIs it not?\tNo\n")
     (tmp_path / "count" / "._1.txt").write_bytes(b"\0\5\x16\7\xff")
     assert len(read(TASKS["mme"], tmp_path)) == 20
+
+
+def test_pope_has_room_for_a_late_no_and_textvqa_for_long_text() -> None:
+    assert {TASKS[name].max_tokens for name in ("pope", "textvqa", "textvqa-ocr", "vizwiz")} == {
+        128
+    }
+    said = "In the picture I can see a busy street with many parked cars and people, and no dog."
+    item = Item("1", "Is there a dog?", None, ("no",))
+    cut = " ".join(said.split()[:16])
+    assert [TASKS["pope"].judge(item, words)[0] for words in (said, cut)] == ["no", "yes"]
+
+
+def test_pope_refuses_an_empty_split(tmp_path: Path) -> None:
+    pope(tmp_path, "yes", "no")
+    put(tmp_path / "coco_pope_popular.json", "\n")
+    with pytest.raises(DataError, match=r"coco_pope_popular\.json holds no question"):
+        read(TASKS["pope"], tmp_path)

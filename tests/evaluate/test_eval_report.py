@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,9 @@ def test_page_stands_alone_and_escapes(report: Report) -> None:
 )
 def test_wilson(right: int, of: int, low: float, high: float) -> None:
     assert wilson(right, of) == pytest.approx((low, high), abs=0.06)
+
+
+def test_a_page_of_a_baseline_says_so_on_top(report: Report) -> None:
+    blind = replace(report, asked={**report.asked, "baseline": "text"})
+    assert "<h1>toy, baseline text: 60.00</h1>" in page(blind)
+    assert "<h1>toy: 60.00</h1>" in page(report)

@@ -4,14 +4,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock, Thread
+from typing import Any
 
 import numpy as np
 import pytest
+from fake_server import DONE, event, fake
 
+from neva.engine import remote
 from neva.engine.protocol import Chunk, EngineInfo, Request, Stream, Usage
+from neva.engine.remote import RemoteEngine
 from neva.engine.stream import ChunkStream
 from neva.errors import EngineError
 from neva.evaluate.speed import SCENARIOS, Work, benchmark, measure, picture, summary
+from neva.images import RGBImage
 
 PREFILL_S, STEP_S, TOKENS = 0.05, 0.01, 5
 
@@ -109,3 +114,24 @@ def test_pictures_have_their_size_and_repeat() -> None:
 def test_a_failed_request_fails_the_benchmark() -> None:
     with pytest.raises(EngineError, match="out of memory"):
         benchmark(Metronome("out of memory"), Work(), "text", 1, 2)
+
+
+def test_our_own_png_encoder_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = remote.uri, []
+
+    def slow(image: RGBImage) -> str:
+        time.sleep(0.4)
+        return real(image)
+
+    def answer(body: dict[str, Any]) -> tuple[int, bytes]:
+        asked.append(body["messages"][0]["content"][0]["image_url"]["url"])
+        return 200, event("x", "stop") + DONE
+
+    monkeypatch.setattr(remote, "uri", slow)
+    work = Work(32, 24, 4)
+    with fake(answer) as address:
+        engine = RemoteEngine(address)
+        timings = measure(engine, work.new_image(2), 2)
+        engine.close()
+    assert max(one.ttft for one in timings) < 0.4
+    assert sorted(asked) == sorted(real(work.request(seed).images[0]) for seed in (0, 1))

@@ -4,6 +4,7 @@ import json as jsonlib
 import secrets
 from contextlib import closing
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +60,34 @@ def bench(
     opened, identity = open_model(model, url, name, engine, precision, console)
     seed = secrets.randbelow(10**9) if seed is None else seed
     work = Work(width, height, max_tokens, seed)
+    info = opened.info
+    asked = {**identity, "engine": info.engine, "precision": info.precision}
+    size = {"width": width, "height": height, "max_tokens": max_tokens, "seed": seed}
+    plan = list(product(dict.fromkeys(scenario), dict.fromkeys(concurrency)))
     results: list[dict[str, Any]] = []
-    with closing(opened):
-        for chosen in dict.fromkeys(scenario):
-            for under_way in dict.fromkeys(concurrency):
+    try:
+        with closing(opened):
+            for chosen, under_way in plan:
                 with console.status(f"{chosen.value}, {under_way} under way ..."):
                     count = max(requests, 2 * under_way)
                     results.append(benchmark(opened, work, chosen.value, under_way, count))
-        info = opened.info
+    finally:  # the server may have failed at the last of them, or somebody pressed Ctrl-C
+        if results:
+            whole = len(results) == len(plan)
+            found = {"asked": asked | size, "machine": machine(), "complete": whole}
+            left = "" if whole else f", {len(results)} of {len(plan)} measured"
+            title = f"{info.name}, {info.engine} {info.precision}{left}"
+            tell(title, found | {"results": results}, json)
+
+
+def tell(title: str, found: dict[str, Any], json: Path | None) -> None:
+    """Print the table and write the figures, though the table's reader may have left."""
     wide = Console(highlight=False)
     if not wide.is_terminal:
         wide = Console(highlight=False, width=WIDTH)  # a file has no edge
-    asked = {**identity, "engine": info.engine, "precision": info.precision}
-    size = {"width": width, "height": height, "max_tokens": max_tokens, "seed": seed}
-    found = {"asked": asked | size, "machine": machine(), "results": results}
     try:
-        wide.print(table(results, f"{info.name}, {info.engine} {info.precision}"))
-    finally:  # the table's reader may have left
+        wide.print(table(found["results"], title))
+    finally:
         if json is not None:
             write_whole(json, jsonlib.dumps(found, indent=1) + "\n")
 

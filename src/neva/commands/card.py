@@ -24,6 +24,7 @@ from neva.nano.manifest import WEIGHTS
 
 CARD_NOTES = WEIGHTS.parent / "card_notes.json"
 RESULT_FIELDS = ("task", "asked", "metrics", "floor", "questions", "of", "interval_95")
+ASKED_FIELDS = ("suffix", "engine", "precision")
 
 
 def card(
@@ -117,6 +118,20 @@ def one_sheet(
 def read_result(path: Path) -> Mapping[str, Any]:
     """A result of `neva eval`."""
     found = read_json(path)
-    if not isinstance(found, dict) or any(name not in found for name in RESULT_FIELDS):
+    if not isinstance(found, dict) or not is_result(found):
         raise DataError(f"{path} is not a result of `neva eval`; write one with --json.")
     return found
+
+
+def is_result(found: Mapping[str, Any]) -> bool:
+    """Has it what a card tells: how it was asked, and figures that are numbers?"""
+    if any(name not in found for name in RESULT_FIELDS):
+        return False
+    asked, beside = found["asked"], found.get("beside", {})
+    if not all(isinstance(one, dict) for one in (asked, beside)):
+        return False
+    tables = [found["metrics"], found["floor"], *beside.values()]
+    return all(name in asked for name in ASKED_FIELDS) and all(
+        isinstance(one, dict) and all(isinstance(value, int | float) for value in one.values())
+        for one in tables
+    )

@@ -14,9 +14,10 @@ def gather(results: Sequence[Result], ours: Mapping[str, str] | None = None) -> 
     """Each task's result with pictures, its baselines' metrics in `beside`; in the order given.
 
     A baseline of fewer questions than its score says how many it had, "shuffled, 600". A baseline
-    alone stays as it is. `ours` are the model's "sha256" and "weights" (fingerprint), of which a
-    result of a server has the second alone. DataError when a result is of others, which would make
-    the card untrue, when two results are of one task and baseline, or were not asked alike.
+    alone stays as it is, under its own name (`column_of`). `ours` are the model's "sha256" and
+    "weights" (fingerprint), of which a result of a server has the second alone. DataError when a
+    result is of others, which would make the card untrue, when two results are of one task and
+    baseline, or were not asked alike.
     """
     seen: set[tuple[str, str]] = set()
     for one in results:
@@ -64,3 +65,9 @@ def check_alike(score: Result, other: Result, name: str) -> None:
 def baseline_of(result: Result) -> str:
     """ "none", "text" or "shuffled"."""
     return str(result["asked"].get("baseline", "none"))
+
+
+def column_of(result: Result) -> str:
+    """What a result's own figures stand under: a baseline alone is no score."""
+    name = baseline_of(result)
+    return "score" if name == "none" else name

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from neva.deploy.beside import baseline_of, column_of
 from neva.deploy.notes import SOURCE_FIELDS, SUBCARDS, UNSAID, Notes
 from neva.model.checkpoint import Checkpoint
 from neva.model.keys import PROJECTOR, VISION
@@ -22,6 +23,10 @@ METHOD = (
     "the answer."
 )
 OUTPUT = {"Output format": "Text, streamed", "Output parameters": "None"}
+BLIND = {
+    "text": " No score of the model: asked without the picture.",
+    "shuffled": " No score of the model: asked with another question's picture.",
+}
 PROTOTYPE = Path(__file__).with_name("prototype.md")
 
 
@@ -214,19 +219,21 @@ def one_result(result: Mapping[str, Any]) -> str:
         f"`{asked['suffix']!r}`, {asked['engine']} {asked['precision']}; 95% interval of the mean "
         f"credit {low:.1f} to {high:.1f}.{remarks(result)}"
     )
-    header = ("figure", "score", *columns)
+    header = ("figure", column_of(result), *columns)
     return f"### {result['task']}\n\n{how}\n\n{table(header, lines)}"
 
 
 def remarks(result: Mapping[str, Any]) -> str:
     """What else a reader must know before believing a figure; "" for most."""
-    asked, told = result["asked"], ""
+    asked, told = result["asked"], BLIND.get(baseline_of(result), "")
     if asked.get("system") is not None:
         told += f" System text: `{asked['system']!r}`."
     if result.get("errors"):
         told += f" {result['errors']} questions could not be asked, and earned nothing."
     if "url" in asked and not asked.get("weights"):
         told += " Measured at a server that does not tell whether it serves these weights."
+    elif not asked.get("weights") and not asked.get("sha256"):
+        told += " The result does not tell of which weights it is."
     return told
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from neva.deploy.beside import column_of
+
 COLOURS = {"score": "#2f6f4f", "text": "#c98a2b", "shuffled": "#8a6fae", "no model": "#9aa0a6"}
 COLOURS["base LM"] = "#4f7cac"
 LABELS = {
@@ -14,14 +16,19 @@ LABELS = {
     "base LM": "its base LM",
 }
 INCHES = 0.24  # a bar's
+POINTS = frozenset({"mme"})  # not percent: they would run out of the axis
 
 
 def bars(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
-    """(task and figure, column, percent) of each result's headline; "text, 600" is "text"."""
+    """(task and figure, column, percent) of each result's headline; "text, 600" is "text". Tasks
+    that count points have none.
+    """
     found = []
     for result in results:
+        if result["task"] in POINTS:
+            continue
         name = result["headline"]["name"] if "headline" in result else next(iter(result["metrics"]))
-        columns = {"score": result["metrics"], **result.get("beside", {})}
+        columns = {column_of(result): result["metrics"], **result.get("beside", {})}
         columns["no model"] = result["floor"]
         found += [
             (f"{result['task']}\n{name}", column.partition(",")[0], float(figures[name]))

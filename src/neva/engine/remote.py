@@ -41,6 +41,7 @@ _log = logging.getLogger("neva.engine")
 FINISHES: Mapping[str, Finish] = {
     "stop": "stop", "eos_token": "stop", "stop_sequence": "stop", "length": "length",
 }  # fmt: skip
+NONE: Mapping[str, str] = {}
 WITHHELD = frozenset(("content_filter", "tool_calls", "function_call"))
 
 
@@ -74,6 +75,7 @@ class RemoteEngine:
         self._discreet = discreet
         self._lock = Lock()
         self._under_way: dict[Line, ChunkStream] = {}
+        self._prepared: Mapping[str, str] = {}
         listed = self._server.models()
         names = [str(entry.get("id")) for entry in listed]
         if model is not None and model not in names:
@@ -86,6 +88,13 @@ class RemoteEngine:
         for request in requests:
             check_able(request.sampling, self.info)
         return [self._start(request) for request in requests]
+
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Encode their pictures, in place of those prepared before: a stopwatch that starts when a
+        request is sent would otherwise time our PNG encoder, not the server.
+        """
+        images = {image.digest: image for request in requests for image in request.images}
+        self._prepared = {digest: uri(image) for digest, image in images.items()}
 
     def able(self) -> bool:
         """Would a request be answered now? Asks for the list of models, ABLE_S at most."""
@@ -120,7 +129,7 @@ class RemoteEngine:
         sampling = request.sampling
         body = {
             "model": self.info.name,
-            "messages": messages(request.conversation, request.images),
+            "messages": messages(request.conversation, request.images, self._prepared),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
@@ -220,8 +229,10 @@ def finish_of(reason: object) -> Finish | None:
     return FINISHES[str(reason)]
 
 
-def messages(conversation: Conversation, images: Sequence[RGBImage]) -> list[dict[str, Any]]:
-    """The conversation in OpenAI's form, pictures as PNG data URIs."""
+def messages(
+    conversation: Conversation, images: Sequence[RGBImage], prepared: Mapping[str, str] = NONE
+) -> list[dict[str, Any]]:
+    """The conversation in OpenAI's form, pictures as PNG data URIs; `prepared` are by digest."""
     told: list[dict[str, Any]] = []
     if conversation.system is not None:
         told.append({"role": "system", "content": conversation.system})
@@ -230,7 +241,9 @@ def messages(conversation: Conversation, images: Sequence[RGBImage]) -> list[dic
         after_image = False
         for part in turn.parts:
             if isinstance(part, ImageSlot):
-                parts.append({"type": "image_url", "image_url": {"url": uri(images[part.index])}})
+                image = images[part.index]
+                url = prepared.get(image.digest) or uri(image)
+                parts.append({"type": "image_url", "image_url": {"url": url}})
             else:
                 text = part.removeprefix("\n") if after_image else part
                 parts.append({"type": "text", "text": text})

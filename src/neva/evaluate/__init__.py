@@ -23,6 +23,7 @@ from neva.evaluate.seed_bench import SeedBench
 from neva.evaluate.sizes import Sizes
 from neva.evaluate.stamps import Stamps
 from neva.evaluate.task import Item, Judged, Task, choose, digest, verify
+from neva.evaluate.vizwiz import VizWiz
 from neva.evaluate.vqav2 import TextVQA, VQAv2
 
 OCR_SUMMARY = "TextVQA validation with LLaVA's line of OCR words; soft accuracy over annotators."
@@ -38,6 +39,7 @@ TASKS: Mapping[str, Task] = {
         VQAv2(),
         TextVQA(),
         TextVQA(name="textvqa-ocr", summary=OCR_SUMMARY, ocr=True),
+        VizWiz(),
         GQA(),
         POPE(),
         ScienceQA(),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,24 @@ def rows(record: Any, name: str, where: str) -> list[Any]:
     if not isinstance(found, list):
         raise DataError(f"{where}: {name!r} is no list; this is not the benchmark's file.")
     return found
+
+
+def text(record: Any, name: str, where: str) -> str:
+    """A field that must be there and be text, or a number, as some files write it."""
+    return as_text(field(record, name, where), name, where)
+
+
+def texts(record: Any, name: str, where: str) -> list[str]:
+    """A field that must be a list of such texts."""
+    return [as_text(one, name, where) for one in rows(record, name, where)]
+
+
+def as_text(found: Any, name: str, where: str) -> str:
+    """A null would become the word None, which the VQA metric reads as 0 and might call right."""
+    if isinstance(found, str | int) or (isinstance(found, float) and isfinite(found)):
+        return str(found)
+    told = "null" if found is None else "NaN" if isinstance(found, float) else type(found).__name__
+    raise DataError(f"{where}: {name!r} holds {told} instead of text; download the file again.")
 
 
 def number(record: Any, name: str, where: str) -> int:

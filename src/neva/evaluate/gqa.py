@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neva.errors import DataError
-from neva.evaluate.files import field, folder, read_json
+from neva.evaluate.files import field, folder, read_json, text
 from neva.evaluate.task import SHORT_ANSWER, Item, Judged, accuracy
 
 QUESTIONS = "testdev_balanced_questions.json"
@@ -35,9 +35,9 @@ class GQA:
         return [
             Item(
                 id=str(key),
-                question=str(field(row, "question", f"{path}, question {key}")),
+                question=text(row, "question", f"{path}, question {key}"),
                 image=root / "images" / f"{field(row, 'imageId', f'{path}, question {key}')}.jpg",
-                golds=(str(field(row, "answer", f"{path}, question {key}")),),
+                golds=(text(row, "answer", f"{path}, question {key}"),),
                 kind=structural(row, f"{path}, question {key}"),
             )
             for key, row in rows.items()

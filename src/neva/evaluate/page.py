@@ -35,7 +35,9 @@ small { opacity: .7 }
 
 def page(report: Report) -> str:
     """The whole HTML document."""
-    title = f"{report.task}: {report.metrics[report.headline]:.2f}"
+    blind = report.asked.get("baseline", "none")
+    without = "" if blind == "none" else f", baseline {blind}"
+    title = f"{report.task}{without}: {report.metrics[report.headline]:.2f}"
     low, high = report.interval
     parts = [
         f"<h1>{escape(title)}</h1><p>{escape(report.summary)} "

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neva.evaluate.files import field, folder, read_lines, yes_or_no
-from neva.evaluate.task import SHORT_ANSWER, Item, Judged
+from neva.errors import DataError
+from neva.evaluate.files import field, folder, read_lines, text, yes_or_no
+from neva.evaluate.task import LLAVA_TOKENS, SHORT_ANSWER, Item, Judged
 
 SPLITS = ("random", "popular", "adversarial")
 DENIALS = frozenset({"No", "no", "not"})
@@ -23,7 +24,7 @@ class POPE:
     summary: str = "POPE on COCO; F1 of 'yes' averaged over the three splits."
     headline: str = "f1"
     suffix: str = SHORT_ANSWER
-    max_tokens: int = 16
+    max_tokens: int = LLAVA_TOKENS
 
     def load(self, data: Path | None) -> list[Item]:
         """All three splits."""
@@ -33,16 +34,19 @@ class POPE:
     def read_split(self, root: Path, split: str) -> list[Item]:
         """One split; its ids begin anew in each, so they carry its name."""
         path = root / f"coco_pope_{split}.json"
-        return [
+        items = [
             Item(
                 id=f"{split}-{field(row, 'question_id', f'{path}, line {line}')}",
-                question=str(field(row, "text", f"{path}, line {line}")),
+                question=text(row, "text", f"{path}, line {line}"),
                 image=root / "val2014" / str(field(row, "image", f"{path}, line {line}")),
                 golds=(yes_or_no(field(row, "label", f"{path}, line {line}"), path, line),),
                 kind=split,
             )
             for line, row in read_lines(path)
         ]
+        if not items:
+            raise DataError(f"{path} holds no question; download it again.")
+        return items
 
     def judge(self, item: Item, answer: str) -> tuple[str, float]:
         """LLaVA's reading: "no" if the first sentence denies, else "yes"."""

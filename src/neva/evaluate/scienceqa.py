@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neva.errors import DataError
-from neva.evaluate.files import field, folder, read_json, rows
+from neva.evaluate.files import field, folder, read_json, rows, text, texts
 from neva.evaluate.task import OPTION_LETTER, Item, Judged, accuracy, percent
 
 LETTERS = "ABCDE"
@@ -41,7 +41,7 @@ class ScienceQA:
     def item(self, root: Path, pid: str, problem: Mapping[str, Any]) -> Item:
         """One problem; its gold is the letter, then the option's text."""
         where = f"{root / 'problems.json'}, problem {pid}"
-        choices = [str(choice) for choice in rows(problem, "choices", where)]
+        choices = texts(problem, "choices", where)
         right = field(problem, "answer", where)
         if len(choices) > len(LETTERS):
             raise DataError(f"{where}: {len(choices)} options, but ScienceQA has five at most.")
@@ -50,7 +50,7 @@ class ScienceQA:
         picture = problem.get("image")
         return Item(
             id=pid,
-            question=wording(str(field(problem, "question", where)), problem.get("hint"), choices),
+            question=wording(text(problem, "question", where), problem.get("hint"), choices),
             image=root / "images" / "test" / pid / str(picture) if picture else None,
             golds=(LETTERS[right], choices[right]),
             kind="image" if picture else "text",

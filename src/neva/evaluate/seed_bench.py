@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neva.errors import DataError
-from neva.evaluate.files import field, folder, read_json, rows
+from neva.evaluate.files import field, folder, read_json, rows, text
 from neva.evaluate.task import OPTION_LETTER, Item, Judged, accuracy, percent
 
 QUESTIONS = "SEED-Bench.json"
@@ -51,7 +51,7 @@ class SeedBench:
     def item(self, root: Path, row: Mapping[str, Any], key: str, kinds: Mapping[str, str]) -> Item:
         """One question; its gold is the letter, then the option's text."""
         where = f"{root / QUESTIONS}, question {key}"
-        choices = [str(field(row, f"choice_{letter.lower()}", where)) for letter in LETTERS]
+        choices = [text(row, f"choice_{letter.lower()}", where) for letter in LETTERS]
         right = field(row, "answer", where)
         if right not in tuple(LETTERS):
             raise DataError(f"{where}: the answer {right!r} is no letter from A to D.")
@@ -61,7 +61,7 @@ class SeedBench:
         options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=True)]
         return Item(
             id=key,
-            question="\n".join([str(field(row, "question", where)), *options]),
+            question="\n".join([text(row, "question", where), *options]),
             image=root / IMAGES / str(field(row, "data_id", where)),
             golds=(right, choices[LETTERS.index(right)]),
             kind=kinds[kind],

@@ -1,7 +1,8 @@
 """How fast an engine or a server answers: a closed loop of N requests, timed from outside.
 
 Times are wall seconds as a caller sees them: ttft from sending to the first text; itl, the mean gap
-between tokens of one answer; total to the last chunk. Work is the same for every engine: pictures
+between tokens of one answer; total to the last chunk. What a caller does before sending, making a
+PNG of its picture, is done before the clock starts. Work is the same for every engine: pictures
 made from seeds, one question, greedy, cut after max_tokens.
 """
 
@@ -13,6 +14,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from neva.engine.protocol import Chunk, Engine, Request, Sampling
+from neva.engine.remote import RemoteEngine
 from neva.errors import EngineError
 from neva.images import RGBImage, from_pixels
 from neva.prompts import Conversation, ask, assistant, user
@@ -76,6 +78,8 @@ class Ear:
 
 def measure(engine: Engine, requests: Sequence[Request], concurrency: int) -> list[Timing]:
     """Answer all requests with `concurrency` under way; EngineError when one fails."""
+    if isinstance(engine, RemoteEngine):
+        engine.prepare(requests)
     done: SimpleQueue[Timing] = SimpleQueue()
     waiting = iter(requests)
     timings: list[Timing] = []

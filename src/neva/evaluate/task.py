@@ -16,6 +16,9 @@ from neva.errors import DataError
 
 # LLaVA-1.5's suffix for short answers; which one was used is recorded with every score.
 SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
+# LLaVA's loader cuts there. Shorter ones would read a late "no" as "yes" in POPE, and long text or
+# numbers in a picture could not be read out.
+LLAVA_TOKENS = 128
 # And for one of several options.
 OPTION_LETTER = "\nAnswer with the option's letter from the given choices directly."
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from neva.errors import DataError
-from neva.evaluate.files import field, folder, number, read_json, rows
+from neva.evaluate.files import field, folder, number, read_json, rows, text, texts
 from neva.evaluate.normalise import normalise, normalise_text_vqa
-from neva.evaluate.task import SHORT_ANSWER, Item, Judged, accuracy
+from neva.evaluate.task import LLAVA_TOKENS, SHORT_ANSWER, Item, Judged, accuracy
 from neva.evaluate.vqa_score import soft_accuracy
 
 QUESTIONS = "v2_OpenEnded_mscoco_val2014_questions.json"
@@ -74,10 +74,10 @@ class VQAv2:
             f"{root / QUESTIONS}, question {key}",
             f"{root / ANNOTATIONS}, question {key}",
         )
-        answers = [str(field(one, "answer", where)) for one in rows(given, "answers", where)]
+        answers = [text(one, "answer", where) for one in rows(given, "answers", where)]
         return Item(
             id=key,
-            question=str(field(row, "question", asked)),
+            question=text(row, "question", asked),
             image=root / "val2014" / f"COCO_val2014_{number(row, 'image_id', asked):012d}.jpg",
             golds=golds_of(answers, where),
             kind=str(given.get("answer_type", "")),
@@ -107,7 +107,7 @@ class TextVQA:
     summary: str = "TextVQA validation without OCR words; soft accuracy over ten annotators."
     headline: str = "accuracy"
     suffix: str = SHORT_ANSWER
-    max_tokens: int = 16
+    max_tokens: int = LLAVA_TOKENS
     ocr: bool = False
 
     def load(self, data: Path | None) -> list[Item]:
@@ -127,9 +127,9 @@ class TextVQA:
         where = f"{root / TEXT_VQA}, question {key}"
         return Item(
             id=str(key),
-            question=str(field(row, "question", where)).capitalize() + line,  # as LLaVA asks
+            question=text(row, "question", where).capitalize() + line,  # as LLaVA asks
             image=root / "train_images" / f"{field(row, 'image_id', where)}.jpg",
-            golds=golds_of([str(answer) for answer in rows(row, "answers", where)], where),
+            golds=golds_of(texts(row, "answers", where), where),
         )
 
     def ocr_words(self, root: Path) -> dict[str, list[str]]:
